@@ -1,0 +1,3 @@
+"""
+The rendezvous link: frames, handshake, the node's registry and limits.
+"""

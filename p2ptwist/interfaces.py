@@ -1,0 +1,105 @@
+"""
+The few interfaces at which the rooms, and applications, meet.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from zope.interface import Attribute, Interface
+
+if TYPE_CHECKING:
+    from twisted.internet.defer import Deferred
+    from twisted.python.failure import Failure
+
+    from p2ptwist.core.address import HostPort
+
+
+class IIdentity(Interface):
+    """
+    An Ed25519 key pair that signs.
+    """
+
+    publicKey: bytes = Attribute("The raw public key, exactly 32 bytes.")
+
+    def sign(data: bytes) -> bytes:
+        """
+        @return: the signature of C{data}, exactly 64 bytes.
+        """
+
+
+class IHostAddresses(Interface):
+    """
+    A reactor, or an adapter for one, that knows its host's own addresses.
+    """
+
+    def hostAddresses() -> Sequence[str]:
+        """
+        @return: every unicast address of the host's interfaces that are up, as canonical text,
+            loopback addresses included, without IPv6 scopes.
+        """
+
+
+class IWelcome(Interface):
+    """
+    What a rendezvous node tells a peer when its link comes up.
+    """
+
+    nodeName: str = Attribute("The name that the node gives itself.")
+    observedAddress: HostPort = Attribute("The address that the node saw the peer come from.")
+    stunServers: tuple[HostPort, ...] = Attribute(
+        "UDP addresses of STUN servers to use; an empty host stands for the node's own."
+    )
+
+
+class ILinkReceiver(Interface):
+    """
+    Whoever is told what happens on a link.
+    """
+
+    def linkUp(welcome: IWelcome) -> None:
+        """
+        The link is authenticated and carries messages from now on.
+        """
+
+    def linkDown(reason: Failure) -> None:
+        """
+        The link is gone.  It comes back by itself while its service runs.
+        """
+
+    def messageReceived(sender: bytes, payload: bytes) -> None:
+        """
+        Another peer sent C{payload}.
+
+        @param sender: the public key that the node authenticated, exactly 32 bytes.
+        """
+
+    def peerUnreachable(peer: bytes) -> None:
+        """
+        A message to C{peer} was not delivered: it has no link, or will not be reached.
+        """
+
+
+class ILink(Interface):
+    """
+    A peer's long-lived connection to a rendezvous node.
+    """
+
+    receiver: ILinkReceiver | None = Attribute("Who is told; set before the link starts.")
+
+    def send(to: bytes, payload: bytes) -> None:
+        """
+        Send C{payload} to the peer whose public key is C{to}.
+
+        @raise LinkDown: while there is no link.
+        @raise LocalUsageError: when C{payload} is longer than a frame carries.
+        """
+
+    def whenUp() -> Deferred[IWelcome]:
+        """
+        @return: a Deferred that fires with the node's welcome as soon as the link is up, at once
+            when it is; fails with the reason of the next failed attempt or refusal
+            (L{p2ptwist.errors.RendezvousUnreachable}, L{p2ptwist.errors.RendezvousRefused},
+            L{p2ptwist.errors.NameNotResolved}).  It can be cancelled.
+        """

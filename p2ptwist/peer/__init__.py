@@ -1,0 +1,3 @@
+"""
+What an application holds: its identity, and its datagrams to other peers.
+"""

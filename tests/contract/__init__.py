@@ -1,0 +1,1 @@
+"""The same cases on a simulated host and on the real reactor."""

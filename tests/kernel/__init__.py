@@ -1,0 +1,1 @@
+"""The real node and real peers in network namespaces behind nftables NATs."""

@@ -1,0 +1,1 @@
+"""Whole stacks on the simulated Internet, in virtual time."""

@@ -1,0 +1,1 @@
+"""Codecs and machines with literal bytes and times; no reactor."""
