@@ -44,6 +44,7 @@ class Pump(Generic[EventT]):
         self._send = send
         self._deliver = deliver
         self._timer: IDelayedCall | None = None
+        self._armedFor = 0.0
         self._draining = False
         self._stopped = False
 
@@ -82,9 +83,9 @@ class Pump(Generic[EventT]):
         """
         if self._stopped:
             return
+        self._stopped = True
         while (transmit := self._machine.pollTransmit()) is not None:
             self._send(transmit.data, transmit.address)
-        self._stopped = True
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -96,7 +97,8 @@ class Pump(Generic[EventT]):
         machine = self._machine
         while (transmit := machine.pollTransmit()) is not None:
             self._send(transmit.data, transmit.address)
-        event = machine.pollEvent()
+        # Sending may have stopped this pump.
+        event = None if self._stopped else machine.pollEvent()
         if event is None:
             return False
         self._deliver(event)
@@ -113,13 +115,12 @@ class Pump(Generic[EventT]):
         delay = max(0.0, deadline - self._clock.seconds())
         if timer is None:
             self._timer = self._clock.callLater(delay, self._due)
-        elif timer.getTime() != deadline:
+        elif deadline != self._armedFor:
             timer.reset(delay)
+        self._armedFor = deadline
 
     def _due(self) -> None:
         self._timer = None
-        # The timer may fire a rounding error early; the machine must see its own deadline.
-        deadline = self._machine.deadline()
-        now = self._clock.seconds()
-        self._machine.handleTimeout(now if deadline is None else max(now, deadline))
+        # A timer may fire a rounding error early; the machine must see the time it asked for.
+        self._machine.handleTimeout(max(self._clock.seconds(), self._armedFor))
         self.drain()
