@@ -1,0 +1,237 @@
+"""
+Run every suite and every quality gate, and say in the last line what came of it.
+
+The suites that do not mind company share the cores with the static gates; the kernel suite, which
+measures time, comes after them and has the machine for itself.  A gate that fails counts as one
+failed test; a gate that passes counts as nothing, so that the numbers are those of trial.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+# Run as a program, this directory would be first on the path; tests and scripts are found from
+# the top of the checkout, before any package called "tests" that is installed.
+sys.path[:0] = [str(ROOT)]
+
+from scripts.trialsuite import Tally  # noqa: E402
+
+BUILD = ROOT / "build" / "test"
+COVERAGE_DATA = BUILD / "coverage"
+
+JOB_LIMIT = 840.0  # seconds; the whole run promises less than 900
+
+PACKAGE_COVERAGE = 95  # per cent of lines and branches
+CORE_COVERAGE = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """
+    One program to run, which fails by its exit status.
+
+    @ivar suite: the trial tests that it runs, or L{None} when it is a gate.
+    """
+
+    name: str
+    command: Sequence[str | Path]
+    suite: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """
+    What came of a job.
+
+    @ivar output: all that it printed.
+    @ivar seconds: how long it took.
+    """
+
+    job: Job
+    tally: Tally
+    output: str
+    seconds: float
+
+
+def python(*arguments: str | Path) -> tuple[str | Path, ...]:
+    """
+    @return: the command that runs this Python with C{arguments}.
+    """
+    return (sys.executable, *arguments)
+
+
+def suite(name: str) -> Job:
+    """
+    @return: the job that runs one suite under coverage, its sub-processes included.
+    """
+    command = python(
+        *("-m", "coverage", "run", ROOT / "scripts" / "trialsuite.py"),
+        *(BUILD / f"{name}.json", BUILD / f"{name}.trial", name),
+    )
+    return Job(name, command, suite=name)
+
+
+STATIC_GATES = (
+    Job("mypy", python("-m", "mypy")),
+    Job("pydoctor", python("-m", "pydoctor")),
+    Job("ruff check", python("-m", "ruff", "check")),
+    Job("ruff format", python("-m", "ruff", "format", "--check")),
+)
+
+# In the order in which they start: what takes longest comes first.
+TOGETHER = (
+    suite("tests.sim"),
+    STATIC_GATES[0],
+    suite("tests.unit"),
+    suite("tests.contract"),
+    suite("tests.interop"),
+    *STATIC_GATES[1:],
+)
+ALONE = (suite("tests.kernel"),)
+
+
+def coverageGate(name: str, minimum: int, *options: str) -> Job:
+    """
+    @return: the job that prints the lines never run, and fails below C{minimum} per cent.
+    """
+    report = ("-m", "coverage", "report", f"--fail-under={minimum}", *options)
+    return Job(name, python(*report))
+
+
+COVERAGE_GATES = (
+    coverageGate("coverage of core", CORE_COVERAGE, "--include=p2ptwist/core/*"),
+    coverageGate("coverage", PACKAGE_COVERAGE),
+)
+
+
+def runJob(job: Job) -> Outcome:
+    """
+    Run one job to its end, or to its limit.
+    """
+    environment = {**os.environ, "COVERAGE_FILE": str(COVERAGE_DATA / "data")}
+    log = BUILD / f"{job.name.replace(' ', '-')}.log"
+    started = time.monotonic()
+    with log.open("wb") as stream:
+        process = subprocess.Popen(
+            job.command,
+            cwd=ROOT,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=stream,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        try:
+            status = process.wait(JOB_LIMIT)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            status = process.wait()
+            stream.write(f"\nKilled: not done after {JOB_LIMIT:g} seconds.\n".encode())
+    seconds = time.monotonic() - started
+    output = log.read_text("utf-8", "replace")
+    return Outcome(job, tallyOf(job, status), output, seconds)
+
+
+def tallyOf(job: Job, status: int) -> Tally:
+    """
+    @return: what counts of a job that ended with C{status}.
+    """
+    if job.suite is None:
+        return Tally(failed=1, notes=[f"failed: {job.name}"]) if status else Tally()
+    try:
+        tally = Tally(**json.loads((BUILD / f"{job.suite}.json").read_text("utf-8")))
+    except FileNotFoundError:
+        return Tally(failed=1, notes=[f"failed: {job.name} ended with status {status}"])
+    if not tally.passed + tally.failed + tally.skipped:
+        return Tally(failed=1, notes=[f"failed: {job.name} has no tests"])
+    if status and not tally.failed:
+        tally += Tally(failed=1, notes=[f"failed: {job.name} ended with status {status}"])
+    return tally
+
+
+def show(outcome: Outcome) -> None:
+    """
+    Print one line, and all of the output of what failed.
+    """
+    tally = outcome.tally
+    verdict = str(tally) if outcome.job.suite else ("failed" if tally.failed else "good")
+    print(f"== {outcome.job.name}: {verdict} ({outcome.seconds:.0f} s)", flush=True)
+    if tally.failed or outcome.job in COVERAGE_GATES:
+        print(outcome.output, flush=True)
+
+
+def runTogether(jobs: Iterable[Job]) -> Tally:
+    """
+    Run jobs side by side, one a core.
+    """
+    total = Tally()
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for future in as_completed([pool.submit(runJob, job) for job in jobs]):
+            show(future.result())
+            total += future.result().tally
+    return total
+
+
+def runOneByOne(jobs: Iterable[Job]) -> Tally:
+    """
+    Run jobs one after the other.
+    """
+    total = Tally()
+    for job in jobs:
+        outcome = runJob(job)
+        show(outcome)
+        total += outcome.tally
+    return total
+
+
+def runEverything() -> Tally:
+    """
+    All suites, all gates.
+    """
+    total = runTogether(TOGETHER) + runOneByOne(ALONE)
+    combine = Job("coverage combine", python("-m", "coverage", "combine", "--quiet"))
+    return total + runOneByOne((combine, *COVERAGE_GATES))
+
+
+def runNamed(names: Sequence[str]) -> Tally:
+    """
+    Only the tests called C{names}, as they come, without coverage.
+    """
+    job = Job("named", python(ROOT / "scripts" / "trialsuite.py"), suite="named")
+    command = [*job.command, BUILD / "named.json", BUILD / "named.trial", *names]
+    return tallyOf(job, subprocess.call(command, cwd=ROOT))
+
+
+def main(arguments: list[str]) -> int:
+    """
+    C{runtests.py [--gates | NAME...]}.
+
+    @return: the exit status: 0 when nothing failed.
+    """
+    shutil.rmtree(BUILD, ignore_errors=True)
+    COVERAGE_DATA.mkdir(parents=True)
+    if arguments == ["--gates"]:
+        total = runTogether(STATIC_GATES)
+    elif arguments:
+        total = runNamed(arguments)
+    else:
+        total = runEverything()
+    for note in total.notes:
+        print(note)
+    print(total, flush=True)
+    return 1 if total.failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
