@@ -19,6 +19,7 @@ from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 ROOT = Path(__file__).resolve().parents[1]
 # Run as a program, this directory would be first on the path; tests and scripts are found from
@@ -29,6 +30,7 @@ from scripts.trialsuite import Tally  # noqa: E402
 
 BUILD = ROOT / "build" / "test"
 COVERAGE_DATA = BUILD / "coverage"
+TRIAL_SUITE = ROOT / "scripts" / "trialsuite.py"
 
 JOB_LIMIT = 840.0  # seconds; the whole run promises less than 900
 
@@ -41,12 +43,12 @@ class Job:
     """
     One program to run, which fails by its exit status.
 
-    @ivar suite: the trial tests that it runs, or L{None} when it is a gate.
+    @ivar result: the file in which it leaves its tally, or C{None} when it is a gate.
     """
 
     name: str
     command: Sequence[str | Path]
-    suite: str | None = None
+    result: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,11 +77,9 @@ def suite(name: str) -> Job:
     """
     @return: the job that runs one suite under coverage, its sub-processes included.
     """
-    command = python(
-        *("-m", "coverage", "run", ROOT / "scripts" / "trialsuite.py"),
-        *(BUILD / f"{name}.json", BUILD / f"{name}.trial", name),
-    )
-    return Job(name, command, suite=name)
+    result = BUILD / f"{name}.json"
+    arguments = (TRIAL_SUITE, result, BUILD / f"{name}.trial", name)
+    return Job(name, python("-m", "coverage", "run", *arguments), result)
 
 
 STATIC_GATES = (
@@ -147,10 +147,10 @@ def tallyOf(job: Job, status: int) -> Tally:
     """
     @return: what counts of a job that ended with C{status}.
     """
-    if job.suite is None:
+    if job.result is None:
         return Tally(failed=1, notes=[f"failed: {job.name}"]) if status else Tally()
     try:
-        tally = Tally(**json.loads((BUILD / f"{job.suite}.json").read_text("utf-8")))
+        tally = Tally(**json.loads(job.result.read_text("utf-8")))
     except FileNotFoundError:
         return Tally(failed=1, notes=[f"failed: {job.name} ended with status {status}"])
     if not tally.passed + tally.failed + tally.skipped:
@@ -165,7 +165,7 @@ def show(outcome: Outcome) -> None:
     Print one line, and all of the output of what failed.
     """
     tally = outcome.tally
-    verdict = str(tally) if outcome.job.suite else ("failed" if tally.failed else "good")
+    verdict = str(tally) if outcome.job.result else ("failed" if tally.failed else "good")
     print(f"== {outcome.job.name}: {verdict} ({outcome.seconds:.0f} s)", flush=True)
     if tally.failed or outcome.job in COVERAGE_GATES:
         print(outcome.output, flush=True)
@@ -206,11 +206,13 @@ def runEverything() -> Tally:
 
 def runNamed(names: Sequence[str]) -> Tally:
     """
-    Only the tests called C{names}, as they come, without coverage.
+    Only the tests called C{names}, shown as they run, where trial runs them by default.
     """
-    job = Job("named", python(ROOT / "scripts" / "trialsuite.py"), suite="named")
-    command = [*job.command, BUILD / "named.json", BUILD / "named.trial", *names]
-    return tallyOf(job, subprocess.call(command, cwd=ROOT))
+    with TemporaryDirectory() as folder:
+        result = Path(folder) / "result.json"
+        command = python(TRIAL_SUITE, result, ROOT / "_trial_temp", *names)
+        status = subprocess.call(command, cwd=ROOT)
+        return tallyOf(Job(" ".join(names), command, result), status)
 
 
 def main(arguments: list[str]) -> int:
@@ -219,13 +221,14 @@ def main(arguments: list[str]) -> int:
 
     @return: the exit status: 0 when nothing failed.
     """
-    shutil.rmtree(BUILD, ignore_errors=True)
-    COVERAGE_DATA.mkdir(parents=True)
     if arguments == ["--gates"]:
+        BUILD.mkdir(parents=True, exist_ok=True)
         total = runTogether(STATIC_GATES)
     elif arguments:
         total = runNamed(arguments)
     else:
+        shutil.rmtree(BUILD, ignore_errors=True)
+        COVERAGE_DATA.mkdir(parents=True)
         total = runEverything()
     for note in total.notes:
         print(note)
