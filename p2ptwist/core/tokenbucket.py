@@ -84,11 +84,9 @@ class KeyedBuckets:
     def __len__(self) -> int:
         return len(self._buckets)
 
-    def take(self, key: Hashable, now: float, tokens: float = 1.0) -> bool:
+    def bucket(self, key: Hashable, now: float) -> TokenBucket:
         """
-        Take C{tokens} from the bucket of C{key}, or nothing.
-
-        @return: whether there were enough.
+        @return: the bucket of C{key}.  Who keeps it keeps its state, also when it is forgotten here.
         """
         buckets = self._buckets
         bucket = buckets.get(key)
@@ -98,4 +96,12 @@ class KeyedBuckets:
             bucket = buckets[key] = TokenBucket(self.rate, now)
         else:
             buckets.move_to_end(key)
-        return bucket.take(now, tokens)
+        return bucket
+
+    def take(self, key: Hashable, now: float, tokens: float = 1.0) -> bool:
+        """
+        Take C{tokens} from the bucket of C{key}, or nothing.
+
+        @return: whether there were enough.
+        """
+        return self.bucket(key, now).take(now, tokens)

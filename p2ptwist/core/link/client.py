@@ -1,0 +1,344 @@
+"""
+The peer's side of a rendezvous link as a machine: bytes and time in; bytes, events and one
+deadline out.  It serves one connection and is then thrown away.
+
+Each remote input by state; everything else is malformed and ends the link:
+
+    ===========  =========  =========  ===============  =======
+    frame        GREETING   PROVING    UP               ENDED
+    ===========  =========  =========  ===============  =======
+    hello        prove      malformed  malformed        ignored
+    welcome      malformed  up         malformed        ignored
+    goodbye      end        end        end              ignored
+    pong         malformed  malformed  alive            ignored
+    receive      malformed  malformed  message          ignored
+    unreachable  malformed  malformed  unreachable      ignored
+    other        malformed  malformed  malformed        ignored
+    ===========  =========  =========  ===============  =======
+"""
+
+from __future__ import annotations
+
+import enum
+import random
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import TypeAlias
+
+from p2ptwist.core.errors import LocalUsageError, MalformedFrame
+from p2ptwist.core.link.frames import (
+    FRAME_LIMIT,
+    FrameDecoder,
+    FrameType,
+    checkEmpty,
+    decodeHot,
+    decodeKey,
+    encodeFrame,
+    encodeHot,
+)
+from p2ptwist.core.link.messages import (
+    PROTOCOL_VERSION,
+    Goodbye,
+    Hello,
+    Prove,
+    Welcome,
+)
+from p2ptwist.core.link.reasons import Reason, reasonWord
+
+HANDSHAKE_DELAY = 10.0  # seconds from the connection to the welcome, as long as a node waits
+PONG_DELAY = 10.0  # seconds; TCP repeats a lost segment four times in it
+SILENCE_BEFORE_DOUBT = 15.0  # seconds; a message after that much silence has a ping behind it
+PING_JITTER = 0.1  # part of the interval, so that the pings of many peers spread
+
+_PING = encodeFrame(FrameType.PING)
+
+
+@dataclass(frozen=True, slots=True)
+class Claimant:
+    """
+    Who asks for a link.
+
+    @ivar publicKey: exactly 32 bytes.
+    @ivar sign: returns the signature of a text, exactly 64 bytes.
+    @ivar instance: 8 bytes, the same as long as this program runs.
+    @ivar takeOver: whether another program with this key is to lose its link.
+    @ivar nodeName: the only node to sign for; any node when L{None}.
+    """
+
+    publicKey: bytes
+    sign: Callable[[bytes], bytes]
+    instance: bytes
+    takeOver: bool = True
+    nodeName: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Up:
+    """
+    The link is up.
+
+    @ivar welcome: what the node said.
+    @ivar nodeName: the name that it gave itself.
+    """
+
+    welcome: Welcome
+    nodeName: str
+
+
+@dataclass(frozen=True, slots=True)
+class MessageReceived:
+    """
+    Another peer sent a message.
+
+    @ivar sender: its public key.
+    @ivar payload: what it sent.
+    """
+
+    sender: bytes
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class PeerUnreachable:
+    """
+    A message could not be delivered.
+
+    @ivar peer: the public key that it was for.
+    """
+
+    peer: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """
+    The link has ended; close its connection.
+
+    @ivar word: why, in a word: one of L{Reason}'s, or C{"silent"}, C{"malformed"}, C{"wrong-node"}.
+    @ivar text: why, in a sentence.
+    @ivar retryAfter: seconds within which to come back, 0 for as you like.
+    @ivar byNode: whether the node said so.
+    """
+
+    word: str
+    text: str
+    retryAfter: int = 0
+    byNode: bool = False
+
+
+LinkEvent: TypeAlias = Up | MessageReceived | PeerUnreachable | Ended
+
+
+class ClientState(enum.Enum):
+    """
+    The life of a link at the peer.
+    """
+
+    GREETING = "waiting for hello"
+    PROVING = "waiting for the welcome"
+    UP = "up"
+    ENDED = "ended"
+
+
+@dataclass(slots=True)
+class _Clock:
+    """
+    When what happened last.
+
+    @ivar heard: bytes came.
+    @ivar sent: bytes went.
+    @ivar pinged: a ping went that nothing has come after, or L{None}.
+    @ivar interval: seconds of silence before the next ping.
+    """
+
+    heard: float
+    sent: float
+    pinged: float | None = None
+    interval: float = field(default=0.0)
+
+
+class LinkClient:
+    """
+    One link of one peer, from the moment its connection is made.
+
+    @ivar state: where in its life it is.
+    """
+
+    def __init__(self, claimant: Claimant, now: float, jitter: random.Random) -> None:
+        """
+        @param claimant: who asks.
+        @param now: seconds on the clock of all later calls.
+        @param jitter: spreads the pings.
+        """
+        self.state = ClientState.GREETING
+        self._claimant = claimant
+        self._jitter = jitter
+        self._startedAt = now
+        self._clock = _Clock(now, now)
+        self._decoder = FrameDecoder()
+        self._hello: Hello | None = None
+        self._maxPayload = 0
+        self._outgoing: list[bytes] = []
+        self._events: deque[LinkEvent] = deque()
+
+    # What the program wants.
+
+    def send(self, to: bytes, payload: bytes, now: float) -> None:
+        """
+        Send a message.
+
+        @raise LocalUsageError: when the link is not up, the key is not one, or C{payload} is
+            longer than the node takes.
+        """
+        if self.state is not ClientState.UP:
+            raise LocalUsageError("the link is not up")
+        if len(payload) > self._maxPayload:
+            raise LocalUsageError(
+                f"a message carries at most {self._maxPayload} bytes, not {len(payload)}: split it"
+            )
+        self._transmit(encodeHot(FrameType.SEND, to, payload), now)
+        if now >= self._clock.heard + SILENCE_BEFORE_DOUBT:
+            self.probe(now)
+
+    def probe(self, now: float) -> None:
+        """
+        Find out whether the link is alive: it ends unless something comes within 10 s.
+        """
+        if self.state is ClientState.UP and self._clock.pinged is None:
+            self._clock.pinged = now
+            self._transmit(_PING, now)
+
+    # What happens to it.
+
+    def receiveBytes(self, data: bytes, now: float) -> None:
+        """
+        Take what came from the node.
+        """
+        if self.state is ClientState.ENDED:
+            return
+        self._clock.heard = now
+        self._clock.pinged = None
+        self._decoder.feed(data)
+        try:
+            while (frame := self._decoder.take()) is not None:
+                self._takeFrame(frame, now)
+        except MalformedFrame as error:
+            self._end("malformed", f"the node sent a frame that makes no sense ({error})")
+
+    def handleTimeout(self, now: float) -> None:
+        """
+        Ping, or give up, whichever is due.
+        """
+        deadline = self.deadline()
+        if deadline is None or now < deadline:
+            return
+        if self.state is not ClientState.UP:
+            self._end("silent", f"the node did not answer within {HANDSHAKE_DELAY:.0f} s")
+        elif self._clock.pinged is not None:
+            self._end("silent", f"the node did not answer a ping within {PONG_DELAY:.0f} s")
+        else:
+            self.probe(now)
+
+    # What comes out.
+
+    def deadline(self) -> float | None:
+        """
+        @return: when L{handleTimeout} must be called next, or L{None} for never.
+        """
+        if self.state is ClientState.ENDED:
+            return None
+        if self.state is not ClientState.UP:
+            return self._startedAt + HANDSHAKE_DELAY
+        clock = self._clock
+        if clock.pinged is not None:
+            return clock.pinged + PONG_DELAY
+        return min(clock.heard, clock.sent) + clock.interval
+
+    def pollTransmit(self) -> bytes | None:
+        """
+        @return: everything there is to send, or L{None}.
+        """
+        if not self._outgoing:
+            return None
+        data = b"".join(self._outgoing)
+        self._outgoing.clear()
+        return data
+
+    def pollEvent(self) -> LinkEvent | None:
+        """
+        @return: the next event, or L{None}.  Poll what there is to send first.
+        """
+        return self._events.popleft() if self._events else None
+
+    # Frames.
+
+    def _takeFrame(self, frame: bytes, now: float) -> None:
+        kind = frame[0]
+        if self.state is ClientState.ENDED:
+            return
+        if kind == FrameType.GOODBYE:
+            self._takeGoodbye(Goodbye.decode(frame[1:]))
+        elif self.state is ClientState.UP:
+            self._takeUpFrame(kind, frame)
+        elif self.state is ClientState.GREETING and kind == FrameType.HELLO:
+            self._takeHello(Hello.decode(frame[1:]), now)
+        elif self.state is ClientState.PROVING and kind == FrameType.WELCOME:
+            self._takeWelcome(Welcome.decode(frame[1:]))
+        else:
+            raise MalformedFrame(f"type {kind} while {self.state.value}")
+
+    def _takeUpFrame(self, kind: int, frame: bytes) -> None:
+        if kind == FrameType.RECEIVE:
+            self._events.append(MessageReceived(*decodeHot(frame)))
+        elif kind == FrameType.UNREACHABLE:
+            self._events.append(PeerUnreachable(decodeKey(frame)))
+        elif kind == FrameType.PONG:
+            checkEmpty(frame)
+        else:
+            raise MalformedFrame(f"type {kind} while the link is up")
+
+    def _takeHello(self, hello: Hello, now: float) -> None:
+        claimant = self._claimant
+        if not hello.lowestVersion <= PROTOCOL_VERSION <= hello.highestVersion:
+            spoken = f"{hello.lowestVersion} to {hello.highestVersion}"
+            self._end(
+                Reason.VERSION.word,
+                f"the node speaks versions {spoken} of the link, this program {PROTOCOL_VERSION}: "
+                "bring the older of the two up to date",
+            )
+            return
+        if claimant.nodeName not in (None, hello.nodeName):
+            self._end(
+                "wrong-node",
+                f"the node says that it is {hello.nodeName!r}, not {claimant.nodeName!r}: check "
+                "the address",
+            )
+            return
+        self.state = ClientState.PROVING
+        self._hello = hello
+        prove = Prove(claimant.publicKey, claimant.instance, claimant.takeOver)
+        signature = claimant.sign(prove.signedText(hello))
+        self._transmit(replace(prove, signature=signature).encode(), now)
+
+    def _takeWelcome(self, welcome: Welcome) -> None:
+        assert self._hello is not None
+        self.state = ClientState.UP
+        self._decoder.limit = FRAME_LIMIT
+        self._maxPayload = welcome.maxPayload
+        self._clock.interval = welcome.pingInterval * (1 - PING_JITTER * self._jitter.random())
+        self._events.append(Up(welcome, self._hello.nodeName))
+
+    def _takeGoodbye(self, goodbye: Goodbye) -> None:
+        word = reasonWord(goodbye.reason)
+        self._end(word, goodbye.text or word, goodbye.retryAfter, byNode=True)
+
+    def _end(self, word: str, text: str, retryAfter: int = 0, byNode: bool = False) -> None:
+        self.state = ClientState.ENDED
+        self._decoder.clear()
+        self._outgoing.clear()
+        self._events.append(Ended(word, text, retryAfter, byNode))
+
+    def _transmit(self, data: bytes, now: float) -> None:
+        self._clock.sent = now
+        self._outgoing.append(data)
