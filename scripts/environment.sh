@@ -40,11 +40,10 @@ apt_install() {
     [ "$status" = 0 ] || die "apt-get could not install: $*"
 }
 
-# What is installed only to be run by tests shall not start with the machine either.
-disable_daemon() {
-    if [ -d /run/systemd/system ]; then
-        systemctl --quiet disable --now "$1" >/dev/null 2>&1 || true
-    fi
+# What is installed only to be run by tests shall neither run by itself nor start with the machine.
+silence_daemon() {
+    service "$1" stop >/dev/null 2>&1 || true
+    update-rc.d "$1" disable >/dev/null 2>&1 || true
 }
 
 # ensure_venv [EXTRA]: make .venv hold this checkout and its dependencies, if it does not yet.
