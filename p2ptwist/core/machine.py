@@ -51,15 +51,15 @@ class DatagramMachine(Protocol[EventT_co]):
 
     def deadline(self) -> float | None:
         """
-        @return: when L{handleTimeout} must be called next, or L{None} for never.
+        @return: when L{handleTimeout} must be called next, or C{None} for never.
         """
 
     def pollTransmit(self) -> Transmit | None:
         """
-        @return: the next datagram to send, or L{None} when there is none left.
+        @return: the next datagram to send, or C{None} when there is none left.
         """
 
     def pollEvent(self) -> EventT_co | None:
         """
-        @return: the next event to deliver, or L{None} when there is none left.
+        @return: the next event to deliver, or C{None} when there is none left.
         """

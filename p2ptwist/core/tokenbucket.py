@@ -86,7 +86,8 @@ class KeyedBuckets:
 
     def bucket(self, key: Hashable, now: float) -> TokenBucket:
         """
-        @return: the bucket of C{key}.  Who keeps it keeps its state, also when it is forgotten here.
+        @return: the bucket of C{key}.  Who keeps it keeps its state even when it is
+            forgotten here.
         """
         buckets = self._buckets
         bucket = buckets.get(key)

@@ -2,7 +2,7 @@
 The peer's side of a rendezvous link as a machine: bytes and time in; bytes, events and one
 deadline out.  It serves one connection and is then thrown away.
 
-Each remote input by state; everything else is malformed and ends the link:
+Each remote input by state; everything else is malformed and ends the link::
 
     ===========  =========  =========  ===============  =======
     frame        GREETING   PROVING    UP               ENDED
@@ -63,7 +63,7 @@ class Claimant:
     @ivar sign: returns the signature of a text, exactly 64 bytes.
     @ivar instance: 8 bytes, the same as long as this program runs.
     @ivar takeOver: whether another program with this key is to lose its link.
-    @ivar nodeName: the only node to sign for; any node when L{None}.
+    @ivar nodeName: the only node to sign for; any node when C{None}.
     """
 
     publicKey: bytes
@@ -148,7 +148,7 @@ class _Clock:
 
     @ivar heard: bytes came.
     @ivar sent: bytes went.
-    @ivar pinged: a ping went that nothing has come after, or L{None}.
+    @ivar pinged: a ping went that nothing has come after, or C{None}.
     @ivar interval: seconds of silence before the next ping.
     """
 
@@ -244,7 +244,7 @@ class LinkClient:
 
     def deadline(self) -> float | None:
         """
-        @return: when L{handleTimeout} must be called next, or L{None} for never.
+        @return: when L{handleTimeout} must be called next, or C{None} for never.
         """
         if self.state is ClientState.ENDED:
             return None
@@ -257,7 +257,7 @@ class LinkClient:
 
     def pollTransmit(self) -> bytes | None:
         """
-        @return: everything there is to send, or L{None}.
+        @return: everything there is to send, or C{None}.
         """
         if not self._outgoing:
             return None
@@ -267,7 +267,7 @@ class LinkClient:
 
     def pollEvent(self) -> LinkEvent | None:
         """
-        @return: the next event, or L{None}.  Poll what there is to send first.
+        @return: the next event, or C{None}.  Poll what there is to send first.
         """
         return self._events.popleft() if self._events else None
 

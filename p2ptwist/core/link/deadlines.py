@@ -52,7 +52,7 @@ class Deadlines:
 
     def next(self) -> float | None:
         """
-        @return: when the next link is to be looked at, or L{None} when none is.
+        @return: when the next link is to be looked at, or C{None} when none is.
         """
         heap = self._heap
         while heap and heap[0][2].wakeAt != heap[0][0]:
@@ -62,7 +62,7 @@ class Deadlines:
 
     def pop(self, now: float) -> NodeLink | None:
         """
-        @return: a link whose time has come, no longer scheduled, or L{None}.
+        @return: a link whose time has come, no longer scheduled, or C{None}.
         """
         when = self.next()
         if when is None or when > now:

@@ -135,7 +135,7 @@ class FrameDecoder:
 
     def take(self) -> bytes | None:
         """
-        @return: type and body of the next whole frame, or L{None} when more bytes are needed.
+        @return: type and body of the next whole frame, or C{None} when more bytes are needed.
         @raise MalformedFrame: when the next length is 0 or over L{limit}.  Nothing after it
             makes sense, so the connection is to be closed.
         """

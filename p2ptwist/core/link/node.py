@@ -7,7 +7,7 @@ The life of a connection::
        |                                          ^
        +--refused, evicted, malformed, timeout----+
 
-Each remote input by state; everything else is malformed and ends the link:
+Each remote input by state; everything else is malformed and ends the link::
 
     ========  =========  ====================================  =========
     frame     PROVING    UP                                    ENDED
@@ -128,7 +128,7 @@ class Node:
 
         @param address: where it comes from, or L{UNKNOWN_ADDRESS
             <p2ptwist.core.link.messages.UNKNOWN_ADDRESS>}.
-        @return: its link, perhaps already ended with a reason; L{None} to close it at once.
+        @return: its link, perhaps already ended with a reason; C{None} to close it at once.
         """
         verdict = Verdict.IGNORE if self._draining else self._admission.judge(address, now)
         if verdict is Verdict.IGNORE:
@@ -191,7 +191,7 @@ class Node:
 
     def pollTransmit(self) -> tuple[NodeLink, bytes] | None:
         """
-        @return: a link and everything there is to send on it, or L{None}.
+        @return: a link and everything there is to send on it, or C{None}.
         """
         while self._dirty:
             link = self._dirty.popleft()
@@ -203,14 +203,14 @@ class Node:
 
     def pollAction(self) -> tuple[NodeLink, Action] | None:
         """
-        @return: a link and what to do with its connection, or L{None}.  Poll what there is to
+        @return: a link and what to do with its connection, or C{None}.  Poll what there is to
             send first.
         """
         return self._actions.popleft() if self._actions else None
 
     def deadline(self) -> float | None:
         """
-        @return: when L{handleTimeout} must be called next, or L{None} for never.
+        @return: when L{handleTimeout} must be called next, or C{None} for never.
         """
         return self._deadlines.next()
 

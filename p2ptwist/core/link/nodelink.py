@@ -32,13 +32,13 @@ class NodeLink:
     @ivar connection: whatever carries its bytes; the node never looks at it.
     @ivar state: where in its life it is.
     @ivar decoder: what has arrived and is not yet understood.
-    @ivar hello: what it was told first; L{None} once it is up.
+    @ivar hello: what it was told first; C{None} once it is up.
     @ivar publicKey: its peer, 32 bytes; empty until it is up.
     @ivar instance: which program of that peer.
     @ivar receivePrefix: type and key of the frames that carry this peer's messages to others.
     @ivar heardAt: when bytes last came.
-    @ivar frameSince: when the first byte of an unfinished frame came, or L{None}.
-    @ivar resumeAt: while it is over its allowance, when that ends; else L{None}.
+    @ivar frameSince: when the first byte of an unfinished frame came, or C{None}.
+    @ivar resumeAt: while it is over its allowance, when that ends; else C{None}.
     @ivar since: when it came into its state.
     @ivar displacedAt: when it took its key from another program.
     @ivar blocked: whether its transport takes no more for now.

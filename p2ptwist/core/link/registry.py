@@ -17,7 +17,7 @@ class Claim:
     """
     What became of a proven key.
 
-    @ivar refusal: why the newcomer does not get it, or L{None} when it does.
+    @ivar refusal: why the newcomer does not get it, or C{None} when it does.
     @ivar replaced: the link that lost it to the newcomer.
     """
 

@@ -25,7 +25,7 @@ class Answered:
 
     @ivar message: a success or an error, with the request's transaction ID.
     @ivar source: where it came from, which is where the request went.
-    @ivar roundTrip: seconds; L{None} when the request was sent more than once, so that nobody
+    @ivar roundTrip: seconds; C{None} when the request was sent more than once, so that nobody
         knows which one was answered.
     """
 
@@ -145,7 +145,7 @@ class ClientTransaction:
 
     def deadline(self) -> float | None:
         """
-        @return: when L{handleTimeout} is due; L{None} when it has ended.
+        @return: when L{handleTimeout} is due; C{None} when it has ended.
         """
         return None if self.finished else self._deadline
 
