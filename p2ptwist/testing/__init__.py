@@ -1,0 +1,46 @@
+"""
+A simulated Internet for tests, examples and applications: hosts that are Twisted reactors, routers
+with every NAT behaviour of RFC 4787, and links that delay, lose and reorder, all in virtual time.
+
+Start with L{Internet}::
+
+    internet = Internet(seed=7)
+    node = internet.host("node", "192.0.2.1")
+    home = internet.router("home", "203.0.113.7", nat=NAT(mapping=Mapping.ADDRESS_DEPENDENT))
+    alice = home.host("alice")
+    alice.listenUDP(0, protocol)
+    internet.advance(5.0)
+"""
+
+from p2ptwist.testing.host import Host
+from p2ptwist.testing.internet import Internet, StillPending
+from p2ptwist.testing.link import Link, Wire
+from p2ptwist.testing.nat import (
+    NAT,
+    Filtering,
+    Firewall,
+    Hairpinning,
+    Mapping,
+    PortAllocation,
+    Uninvited,
+)
+from p2ptwist.testing.router import Router
+from p2ptwist.testing.trace import Trace, TraceEntry
+
+__all__ = [
+    "NAT",
+    "Filtering",
+    "Firewall",
+    "Hairpinning",
+    "Host",
+    "Internet",
+    "Link",
+    "Mapping",
+    "PortAllocation",
+    "Router",
+    "StillPending",
+    "Trace",
+    "TraceEntry",
+    "Uninvited",
+    "Wire",
+]

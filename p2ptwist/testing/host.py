@@ -1,0 +1,230 @@
+"""
+Hosts: Twisted reactors in virtual time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from twisted.internet.interfaces import (
+    IDelayedCall,
+    IHostnameResolver,
+    IListeningPort,
+    IReactorFDSet,
+    IReactorFromThreads,
+    IReactorPluggableNameResolver,
+    IReactorTime,
+    IReactorUDP,
+    IReadDescriptor,
+    IWriteDescriptor,
+)
+from twisted.internet.protocol import DatagramProtocol
+from zope.interface import implementer
+
+from p2ptwist.interfaces import IHostAddresses
+from p2ptwist.testing.clock import DelayedCall
+from p2ptwist.testing.counters import Counters
+from p2ptwist.testing.dns import Resolver
+from p2ptwist.testing.link import Link, Wire
+from p2ptwist.testing.network import Network
+from p2ptwist.testing.stack import Stack
+from p2ptwist.testing.transports import UDPPort
+from p2ptwist.testing.world import World
+
+
+@implementer(
+    IReactorTime,
+    IReactorUDP,
+    IReactorFDSet,
+    IReactorFromThreads,
+    IReactorPluggableNameResolver,
+    IHostAddresses,
+)
+class Host:
+    """
+    A host: a Twisted reactor whose sockets are on the simulated Internet.
+
+    Make one with L{Internet.host<p2ptwist.testing.Internet.host>} or
+    L{Router.host<p2ptwist.testing.Router.host>}.
+
+    @ivar name: how it is called in a trace.
+    @ivar nameResolver: looks names up in the Internet's DNS.
+    @ivar running: whether the reactor runs, which it does.
+    """
+
+    running = True
+
+    def __init__(self, world: World, name: str) -> None:
+        """
+        @param world: what it is part of.
+        @param name: how it is called in a trace.
+        """
+        self.name = name
+        self.nameResolver: IHostnameResolver = Resolver(world.clock, world.names)
+        self._clock = world.clock
+        self._stack = Stack(world, name)
+        self._calls: dict[DelayedCall, None] = {}
+
+    def attach(self, network: Network, addresses: Sequence[str], link: Link) -> None:
+        """
+        Add an interface.
+
+        @param network: what it is attached to.
+        @param addresses: the host's addresses there.
+        @param link: the link to it.
+        """
+        self._stack.attach(network, addresses, link)
+
+    @property
+    def link(self) -> Wire:
+        """
+        The link of the first interface; L{Wire.cut} it and L{Wire.restore} it.
+        """
+        return self._stack.interfaces[0].wire
+
+    @property
+    def address(self) -> str:
+        """
+        The first address of the first interface.
+        """
+        return self._stack.interfaces[0].addresses[0]
+
+    @property
+    def counters(self) -> Counters:
+        """
+        Packets that left and came over links (not those to itself), and what was dropped here.
+        """
+        return self._stack.counters
+
+    def hostAddresses(self) -> Sequence[str]:
+        """
+        See L{IHostAddresses.hostAddresses}.
+        """
+        return self._stack.addresses()
+
+    # IReactorTime
+
+    def seconds(self) -> float:
+        """
+        @return: virtual seconds since the Internet was made.
+        """
+        return self._clock.seconds()
+
+    def callLater(
+        self, delay: float, callable: Callable[..., Any], *args: object, **kwargs: object
+    ) -> IDelayedCall:
+        """
+        Call C{callable} in C{delay} seconds.
+        """
+        assert callable is not None and delay >= 0, f"{delay} is not a delay from now"
+        call = DelayedCall(
+            self._clock, self._clock.seconds() + delay, self._calls.pop, callable, args, kwargs
+        )
+        self._calls[call] = None
+        return call
+
+    def getDelayedCalls(self) -> Sequence[IDelayedCall]:
+        """
+        @return: the calls that this host has still to make.
+        """
+        return list(self._calls)
+
+    # IReactorFromThreads, and the part of IReactorCore that services use
+
+    def callFromThread(self, callable: Callable[..., Any], *args: object, **kwargs: object) -> None:
+        """
+        Call C{callable} in an event of its own, now.
+
+        It is for code that is used to it, not for other threads: a simulation has one.
+        """
+        self.callLater(0, callable, *args, **kwargs)
+
+    def callWhenRunning(
+        self, callable: Callable[..., Any], *args: object, **kwargs: object
+    ) -> None:
+        """
+        Call C{callable} at once, for the reactor is running.
+        """
+        callable(*args, **kwargs)
+
+    # Names
+
+    def installNameResolver(self, resolver: IHostnameResolver) -> IHostnameResolver:
+        """
+        Use another resolver.
+
+        @return: the one that was used before.
+        """
+        previous, self.nameResolver = self.nameResolver, resolver
+        return previous
+
+    # IReactorUDP
+
+    def listenUDP(
+        self,
+        port: int,
+        protocol: DatagramProtocol,
+        interface: str = "",
+        maxPacketSize: int = 8192,
+    ) -> IListeningPort:
+        """
+        Open a UDP port.  See L{IReactorUDP}.
+        """
+        listening = UDPPort(port, protocol, interface, maxPacketSize, self)
+        listening.stack = self._stack
+        listening.startListening()
+        return listening
+
+    # IReactorFDSet, for Twisted's transports
+
+    def addReader(self, reader: IReadDescriptor) -> None:
+        """
+        Watch the socket of C{reader}.
+        """
+        self._stack.poller.addReader(reader)
+
+    def addWriter(self, writer: IWriteDescriptor) -> None:
+        """
+        Watch the socket of C{writer}.
+        """
+        self._stack.poller.addWriter(writer)
+
+    def removeReader(self, reader: IReadDescriptor) -> None:
+        """
+        No longer watch the socket of C{reader}.
+        """
+        self._stack.poller.removeReader(reader)
+
+    def removeWriter(self, writer: IWriteDescriptor) -> None:
+        """
+        No longer watch the socket of C{writer}.
+        """
+        self._stack.poller.removeWriter(writer)
+
+    def removeAll(self) -> list[IReadDescriptor | IWriteDescriptor]:
+        """
+        Watch nothing.
+        """
+        readers, writers = self.getReaders(), self.getWriters()
+        for reader in readers:
+            self.removeReader(reader)
+        for writer in writers:
+            self.removeWriter(writer)
+        removed: list[IReadDescriptor | IWriteDescriptor] = [*readers]
+        return removed + [writer for writer in writers if writer not in readers]
+
+    def getReaders(self) -> list[IReadDescriptor]:
+        """
+        @return: all that wait to read.
+        """
+        return self._stack.poller.readers()
+
+    def getWriters(self) -> list[IWriteDescriptor]:
+        """
+        @return: all that wait to write.
+        """
+        return self._stack.poller.writers()
+
+    def __repr__(self) -> str:
+        return f"<Host {self.name}>"

@@ -1,0 +1,185 @@
+"""
+The simulated Internet itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from p2ptwist.core.errors import LocalUsageError
+from p2ptwist.errors import P2PError
+from p2ptwist.testing.clock import Clock
+from p2ptwist.testing.host import Host
+from p2ptwist.testing.link import Link
+from p2ptwist.testing.nat import NAT, Firewall
+from p2ptwist.testing.network import Network, isPrivate
+from p2ptwist.testing.router import Router, placement
+from p2ptwist.testing.trace import TRACE_LENGTH, Trace
+from p2ptwist.testing.world import World
+
+_log = Logger()
+
+ResultT = TypeVar("ResultT")
+
+# Routers between any two sites, all together.  Real paths have about 10 to 15; packets that must
+# die on their way, for priming, are sent with far less.
+TRANSIT_HOPS = 8
+# Enough for any transfer of a test, little enough to end within a second or two when one hangs.
+DEFAULT_TIMEOUT = 120.0  # seconds of virtual time
+# Lines of trace in an error message.
+_TRACE_IN_ERROR = 60
+
+
+class StillPending(P2PError, TimeoutError):
+    """
+    What was waited for has not happened in time.  Its text tells what is still going on.
+    """
+
+
+class Internet:
+    """
+    A simulated Internet: hosts, routers and links that share one virtual clock and one seed.
+
+    @ivar seed: where all randomness comes from; the same seed repeats everything exactly.
+    @ivar hosts: the public hosts, by name.
+    @ivar routers: the routers on the public network, by name.
+    """
+
+    def __init__(
+        self, seed: int = 0, *, traceLength: int = TRACE_LENGTH, transitHops: int = TRANSIT_HOPS
+    ) -> None:
+        """
+        @param seed: where all randomness comes from.
+        @param traceLength: entries of the packet trace to keep.
+        @param transitHops: routers between any two sites.
+        """
+        self.seed = seed
+        self.hosts: dict[str, Host] = {}
+        self.routers: dict[str, Router] = {}
+        self._clock = Clock(self._eventFailed)
+        self._world = World(seed, self._clock, Trace(self._clock, traceLength))
+        self._public = Network("public network", self.trace, hops=transitHops)
+
+    @property
+    def trace(self) -> Trace:
+        """
+        What became of the last packets.
+        """
+        return self._world.trace
+
+    # Building
+
+    def host(self, name: str, *addresses: str, link: Link | None = None) -> Host:
+        """
+        Put a host on the public network.
+
+        @param name: how it is called in a trace.
+        @param addresses: its addresses, IPv4 or IPv6, at least one.
+        @param link: its link.
+        @raise LocalUsageError: when an address is private, or in use.
+        """
+        if not addresses:
+            raise LocalUsageError(f"{name} needs a public address")
+        for address in addresses:
+            self._requirePublic(address)
+        host = self.hosts[name] = Host(self._world, name)
+        host.attach(self._public, addresses, link or Link())
+        return host
+
+    def router(
+        self,
+        name: str,
+        external: str | None = None,
+        *,
+        nat: NAT | None = None,
+        lan: str | None = None,
+        prefix6: str | None = None,
+        firewall: Firewall | None = None,
+        link: Link | None = None,
+    ) -> Router:
+        """
+        Put a router on the public network.
+
+        With an C{external} address it translates IPv4.  Without one, its C{lan} has public
+        addresses behind the C{firewall}, as C{prefix6} always has.
+
+        @param name: how it is called in a trace.
+        @param external: its public IPv4 address.
+        @param nat: how it translates.
+        @param lan: the IPv4 prefix of its LAN; by default C{192.168.1.0/24} behind NAT: the
+            same for all homes, as in reality.
+        @param prefix6: the IPv6 prefix of its LAN, such as C{"2001:db8:1::/64"}.
+        @param firewall: how it filters where it does not translate.
+        @param link: its link.
+        """
+        if external is not None:
+            self._requirePublic(external)
+        place = placement(name, self._public, 1, external, lan, prefix6)
+        router = self.routers[name] = Router(
+            self._world, place, nat or NAT(), firewall or Firewall(), link or Link()
+        )
+        return router
+
+    def name(self, name: str, *addresses: str) -> None:
+        """
+        Give a name its addresses in the DNS; no address at all removes it.
+        """
+        self._world.names.set(name, addresses)
+
+    # Running
+
+    def seconds(self) -> float:
+        """
+        @return: virtual seconds since this Internet was made.
+        """
+        return self._clock.seconds()
+
+    def advance(self, seconds: float) -> None:
+        """
+        Let C{seconds} pass, event by event.
+        """
+        self._clock.runUntil(self._clock.seconds() + seconds)
+
+    def runUntil(
+        self,
+        awaitable: Deferred[ResultT] | Coroutine[Deferred[Any], Any, ResultT],
+        timeout: float = DEFAULT_TIMEOUT,
+    ) -> ResultT:
+        """
+        Let time pass until C{awaitable} has a result, and no longer.
+
+        @param awaitable: a Deferred, or a coroutine that awaits some.
+        @param timeout: virtual seconds to wait at most.
+        @return: the result.
+        @raise StillPending: after C{timeout}, or when nothing more can happen.
+        @raise Exception: whatever C{awaitable} fails with.
+        """
+        deferred = (
+            awaitable if isinstance(awaitable, Deferred) else Deferred.fromCoroutine(awaitable)
+        )
+        results: list[ResultT | Failure] = []
+        deferred.addBoth(results.append)
+        limit = self._clock.seconds() + timeout
+        while not results and self._clock.runNext(limit):
+            pass
+        if not results:
+            raise StillPending(self._describePending(timeout))
+        result = results[0]
+        if isinstance(result, Failure):
+            result.raiseException()
+        return result
+
+    def _requirePublic(self, address: str) -> None:
+        if isPrivate(address):
+            raise LocalUsageError(f"{address} is private: it belongs behind a router")
+
+    def _eventFailed(self) -> None:
+        _log.failure("an event of the simulated Internet failed (seed {seed})", seed=self.seed)
+
+    def _describePending(self, timeout: float) -> str:
+        return f"nothing after {timeout} s of virtual time (seed {self.seed})"

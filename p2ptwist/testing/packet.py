@@ -1,0 +1,217 @@
+"""
+What travels on the simulated Internet: IP packets that carry UDP, TCP or ICMP.
+
+A packet is never changed.  A router that translates makes a new one with the same number, so that a
+trace can follow one packet through all its translations.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from p2ptwist.core.address import HostPort, formatAddress
+
+# Octets before the payload: IP header (RFC 791, RFC 8200) and transport header.
+IPV4_HEADER = 20
+IPV6_HEADER = 40
+UDP_HEADER = 8
+TCP_HEADER = 20
+ICMP_HEADER = 8
+
+DEFAULT_TTL = 64  # hops; what Linux sends (RFC 1700 recommends 64)
+MAX_UDP_PAYLOAD = 65_507  # octets; 65,535 less the IPv4 and UDP headers
+
+
+class Protocol(enum.Enum):
+    """
+    What a packet carries.
+    """
+
+    UDP = "UDP"
+    TCP = "TCP"
+    ICMP = "ICMP"
+
+
+class TCPFlag(enum.IntFlag):
+    """
+    The flags of a TCP segment that the simulation uses, with the values of RFC 9293.
+    """
+
+    FIN = 0x01
+    SYN = 0x02
+    RST = 0x04
+    ACK = 0x10
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """
+    A TCP segment.
+
+    @ivar flags: the flags that are set.
+    @ivar sequence: number of the first octet (or SYN) in this segment.  It does not wrap.
+    @ivar acknowledgment: number of the next octet that the sender of this segment expects.
+    @ivar window: octets that the sender of this segment is ready to receive.
+    @ivar data: the payload.
+    """
+
+    flags: TCPFlag
+    sequence: int
+    acknowledgment: int
+    window: int
+    data: bytes = b""
+
+
+class ICMPKind(enum.Enum):
+    """
+    Why a packet could not be delivered.
+    """
+
+    PORT_UNREACHABLE = "port unreachable"
+    TIME_EXCEEDED = "time to live exceeded"
+
+
+@dataclass(frozen=True, slots=True)
+class ICMPError:
+    """
+    An ICMP error, with what it quotes from the packet that caused it.
+
+    @ivar kind: what went wrong.
+    @ivar protocol: the transport of the packet that caused it.
+    @ivar source: where that packet came from, as it was where it failed.
+    @ivar destination: where it was going to.
+    """
+
+    kind: ICMPKind
+    protocol: Protocol
+    source: HostPort
+    destination: HostPort
+
+
+Payload: TypeAlias = bytes | Segment | ICMPError
+
+
+class Packet:
+    """
+    One IP packet.  Immutable by convention: it is made far too often for anything that checks.
+
+    @ivar number: the same for all translations of one packet.
+    @ivar protocol: what it carries.
+    @ivar source: where it says that it comes from.  The port is 0 for ICMP.
+    @ivar destination: where it goes to.  The port is 0 for ICMP.
+    @ivar payload: L{bytes} for UDP, a L{Segment} for TCP, an L{ICMPError} for ICMP.
+    @ivar ttl: routers that it may still pass.
+    """
+
+    __slots__ = ("destination", "number", "payload", "protocol", "source", "ttl")
+
+    def __init__(
+        self,
+        number: int,
+        protocol: Protocol,
+        source: HostPort,
+        destination: HostPort,
+        payload: Payload,
+        ttl: int = DEFAULT_TTL,
+    ) -> None:
+        self.number = number
+        self.protocol = protocol
+        self.source = source
+        self.destination = destination
+        self.payload = payload
+        self.ttl = ttl
+
+    def forwarded(
+        self,
+        source: HostPort | None = None,
+        destination: HostPort | None = None,
+        payload: Payload | None = None,
+        hops: int = 1,
+    ) -> Packet:
+        """
+        @return: this packet after C{hops} routers, with whatever they changed.
+        """
+        return Packet(
+            self.number,
+            self.protocol,
+            source or self.source,
+            destination or self.destination,
+            self.payload if payload is None else payload,
+            self.ttl - hops,
+        )
+
+    def isIPv6(self) -> bool:
+        """
+        @return: whether this is an IPv6 packet.
+        """
+        return ":" in self.destination[0]
+
+    def size(self) -> int:
+        """
+        @return: octets on the wire, IP header included.
+        """
+        header = IPV6_HEADER if ":" in self.destination[0] else IPV4_HEADER
+        payload = self.payload
+        if isinstance(payload, bytes):
+            return header + UDP_HEADER + len(payload)
+        if isinstance(payload, Segment):
+            return header + TCP_HEADER + len(payload.data)
+        # An ICMP error quotes the IP header and eight octets (RFC 792).
+        return header + ICMP_HEADER + header + 8
+
+    def isError(self) -> bool:
+        """
+        @return: whether no error may ever be sent about this packet (RFC 1122 section 3.2.2).
+        """
+        payload = self.payload
+        return isinstance(payload, ICMPError) or (
+            isinstance(payload, Segment) and bool(payload.flags & TCPFlag.RST)
+        )
+
+    def __repr__(self) -> str:
+        return f"<{self}>"
+
+    def __str__(self) -> str:
+        return (
+            f"#{self.number} {self.protocol.value} {formatAddress(self.source)} > "
+            f"{formatAddress(self.destination)} {describePayload(self.payload)}"
+        )
+
+
+def describePayload(payload: Payload) -> str:
+    """
+    @return: a payload in a few words.
+    """
+    if isinstance(payload, bytes):
+        return f"{len(payload)} B"
+    if isinstance(payload, Segment):
+        flags = "+".join(flag.name or "" for flag in TCPFlag if flag in payload.flags)
+        return (
+            f"[{flags}] seq {payload.sequence} ack {payload.acknowledgment} "
+            f"win {payload.window} {len(payload.data)} B"
+        )
+    return (
+        f"{payload.kind.value}: {payload.protocol.value} {formatAddress(payload.source)} > "
+        f"{formatAddress(payload.destination)}"
+    )
+
+
+def errorAbout(packet: Packet, kind: ICMPKind) -> ICMPError:
+    """
+    @return: the ICMP error to answer C{packet} with.
+    """
+    return ICMPError(kind, packet.protocol, packet.source, packet.destination)
+
+
+def resetAbout(packet: Packet) -> Segment:
+    """
+    @return: the RST that answers a TCP packet that belongs to no connection (RFC 9293 3.10.7.1).
+    """
+    segment = packet.payload
+    assert isinstance(segment, Segment)
+    if segment.flags & TCPFlag.ACK:
+        return Segment(TCPFlag.RST, segment.acknowledgment, 0, 0)
+    length = len(segment.data) + bool(segment.flags & TCPFlag.SYN)
+    return Segment(TCPFlag.RST | TCPFlag.ACK, 0, segment.sequence + length, 0)

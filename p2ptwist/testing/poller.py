@@ -1,0 +1,164 @@
+"""
+Readiness: what C{select()} and the main loop are to a real reactor.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import count
+
+from twisted.internet.error import ConnectionDone, ConnectionLost
+from twisted.internet.interfaces import (
+    IHalfCloseableDescriptor,
+    IReadDescriptor,
+    IWriteDescriptor,
+)
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from p2ptwist.testing.clock import Clock
+from p2ptwist.testing.sockets import SimulatedSocket
+
+_log = Logger()
+
+
+class Poller:
+    """
+    Tells readers and writers when their sockets are ready, each time in an event of its own.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        """
+        @param clock: where its turns are queued.
+        """
+        self._clock = clock
+        self._numbers = count(3)  # as if after the standard streams
+        self._sockets: dict[int, SimulatedSocket] = {}
+        self._readers: dict[IReadDescriptor, SimulatedSocket] = {}
+        self._writers: dict[IWriteDescriptor, SimulatedSocket] = {}
+        self._ready: dict[SimulatedSocket, None] = {}
+
+    def open(self, sock: SimulatedSocket) -> int:
+        """
+        Number a new socket.
+        """
+        number = next(self._numbers)
+        self._sockets[number] = sock
+        return number
+
+    def close(self, sock: SimulatedSocket) -> None:
+        """
+        Forget a socket.
+        """
+        self._sockets.pop(sock.fileno(), None)
+        if sock.reader is not None:
+            self.removeReader(sock.reader)
+        if sock.writer is not None:
+            self.removeWriter(sock.writer)
+
+    def closeAll(self) -> None:
+        """
+        Close every socket.
+        """
+        for sock in list(self._sockets.values()):
+            sock.close()
+
+    def addReader(self, reader: IReadDescriptor) -> None:
+        """
+        Call C{doRead} whenever the reader's socket is readable.
+        """
+        sock = self._sockets[reader.fileno()]
+        sock.reader = reader
+        self._readers[reader] = sock
+        self.wake(sock)
+
+    def removeReader(self, reader: IReadDescriptor) -> None:
+        """
+        No longer call C{doRead}.
+        """
+        sock = self._readers.pop(reader, None)
+        if sock is not None:
+            sock.reader = None
+
+    def addWriter(self, writer: IWriteDescriptor) -> None:
+        """
+        Call C{doWrite} whenever the writer's socket is writable.
+        """
+        sock = self._sockets[writer.fileno()]
+        sock.writer = writer
+        self._writers[writer] = sock
+        self.wake(sock)
+
+    def removeWriter(self, writer: IWriteDescriptor) -> None:
+        """
+        No longer call C{doWrite}.
+        """
+        sock = self._writers.pop(writer, None)
+        if sock is not None:
+            sock.writer = None
+
+    def readers(self) -> list[IReadDescriptor]:
+        """
+        @return: all that wait to read.
+        """
+        return list(self._readers)
+
+    def writers(self) -> list[IWriteDescriptor]:
+        """
+        @return: all that wait to write.
+        """
+        return list(self._writers)
+
+    def wake(self, sock: SimulatedSocket) -> None:
+        """
+        Look at C{sock} in the next turn: it may have become ready.
+        """
+        if not self._ready:
+            self._clock.callAt(self._clock.seconds(), self._turn)
+        self._ready[sock] = None
+
+    def _turn(self) -> None:
+        ready, self._ready = self._ready, {}
+        for sock in ready:
+            reader = sock.reader
+            if reader is not None and sock.isReadable():
+                self._call(reader, reader.doRead, True)
+            writer = sock.writer
+            if writer is not None and sock.isWritable():
+                self._call(writer, writer.doWrite, False)
+            # As with select(), what is still ready is told again.
+            if (sock.reader is not None and sock.isReadable()) or (
+                sock.writer is not None and sock.isWritable()
+            ):
+                self.wake(sock)
+
+    def _call(
+        self,
+        descriptor: IReadDescriptor | IWriteDescriptor,
+        method: Callable[[], object],
+        isRead: bool,
+    ) -> None:
+        try:
+            why = method()
+        except Exception as error:
+            _log.failure("while a socket was ready")
+            why = error
+        if isinstance(why, BaseException):
+            self._disconnect(descriptor, why, isRead)
+
+    def _disconnect(
+        self, descriptor: IReadDescriptor | IWriteDescriptor, why: BaseException, isRead: bool
+    ) -> None:
+        """
+        Do as a real reactor does when C{doRead} or C{doWrite} returned a reason to disconnect.
+        """
+        self.removeReader(descriptor)  # type: ignore[arg-type]
+        if isinstance(why, ConnectionDone) and isRead:
+            halfCloseable = IHalfCloseableDescriptor(descriptor, None)
+            if halfCloseable is not None:
+                halfCloseable.readConnectionLost(Failure(ConnectionDone()))
+                return
+        self.removeWriter(descriptor)  # type: ignore[arg-type]
+        if isinstance(why, ConnectionDone | ConnectionLost):
+            why = type(why)()
+        descriptor.connectionLost(Failure(why))

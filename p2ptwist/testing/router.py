@@ -1,0 +1,382 @@
+"""
+Routers: a LAN behind an address, with NAT for IPv4 and a stateful firewall for IPv6.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from ipaddress import ip_address
+
+from p2ptwist.core.address import HostPort, canonicalHost, formatAddress
+from p2ptwist.core.errors import LocalUsageError
+from p2ptwist.testing.counters import Counters
+from p2ptwist.testing.host import Host
+from p2ptwist.testing.link import Link, Wire
+from p2ptwist.testing.nat import NAT, Firewall, Hairpinning, Uninvited
+from p2ptwist.testing.nattable import IdentityAllocator, MappingEntry, NATTable, PortAllocator
+from p2ptwist.testing.network import IPNetwork, Network
+from p2ptwist.testing.packet import (
+    ICMPError,
+    ICMPKind,
+    Packet,
+    Payload,
+    Protocol,
+    errorAbout,
+    resetAbout,
+)
+from p2ptwist.testing.world import World
+
+# A home's Ethernet or a good wireless network, one way.
+LAN_LINK = Link(latency=0.0005)
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """
+    Where a router is, and which addresses it has.
+
+    @ivar name: its name.
+    @ivar outside: the network that it is attached to.
+    @ivar depth: 1 for a router on the public network, 2 for one behind that, and so on.
+    @ivar external: its own IPv4 address there, or L{None} for a router that does not translate.
+    @ivar lan: the IPv4 prefix of its LAN, if it has one.
+    @ivar prefix6: the IPv6 prefix of its LAN, if it has one.
+    """
+
+    name: str
+    outside: Network
+    depth: int
+    external: str | None
+    lan: IPNetwork | None
+    prefix6: IPNetwork | None
+
+
+class Router:
+    """
+    A router, the LAN behind it, and the link to the network before it.
+
+    @ivar name: how it is called in a trace.
+    @ivar link: the link to the network before it; L{Wire.cut} it and L{Wire.restore} it.
+    @ivar counters: packets and octets on that link, and what this router dropped.
+    @ivar hosts: the hosts on its LAN, by name.
+    """
+
+    def __init__(
+        self, world: World, place: Placement, nat: NAT, firewall: Firewall, link: Link
+    ) -> None:
+        """
+        Use L{Internet.router<p2ptwist.testing.Internet.router>} or L{Router.router}.
+        """
+        self.name = place.name
+        self.counters = Counters()
+        self.hosts: dict[str, Host] = {}
+        self._world = world
+        self._place = place
+        self._nat = nat
+        self._firewall = firewall
+        self._external = place.external
+        self._reboots = 0
+        self._lan = Network(f"{place.name} LAN", world.trace, gateway=self._fromInside)
+        self.link = Wire(
+            f"{place.name} link",
+            link,
+            world.clock,
+            world.random(f"link of {place.name}"),
+            world.trace,
+            below=self._fromOutside,
+            above=place.outside.route,
+        )
+        self._freeAddresses: list[Iterator[str]] = [
+            _hostsOf(prefix) for prefix in (place.lan, place.prefix6) if prefix is not None
+        ]
+        self._attach()
+        self._forgetEverything()
+
+    @property
+    def external(self) -> str | None:
+        """
+        Its IPv4 address on the network before it; L{None} when it does not translate.
+        """
+        return self._external
+
+    @property
+    def lan(self) -> Network:
+        """
+        The network behind it.
+        """
+        return self._lan
+
+    def host(self, name: str, *addresses: str, link: Link = LAN_LINK) -> Host:
+        """
+        Put a host on the LAN.
+
+        @param name: how it is called in a trace.
+        @param addresses: its addresses; by default the next free one of each prefix of the LAN.
+        @param link: its link to the LAN.
+        """
+        chosen = addresses or tuple(next(free) for free in self._freeAddresses)
+        host = self.hosts[name] = Host(self._world, name)
+        host.attach(self._lan, chosen, link)
+        return host
+
+    def router(
+        self,
+        name: str,
+        external: str | None = None,
+        *,
+        nat: NAT | None = None,
+        lan: str | None = None,
+        link: Link = LAN_LINK,
+    ) -> Router:
+        """
+        Put a router behind this one, that translates once more.
+
+        @param name: how it is called in a trace.
+        @param external: its address on this router's LAN; by default the next free one.
+        @param nat: how it translates.
+        @param lan: the IPv4 prefix of its LAN; by default C{192.168.DEPTH.0/24}.
+        @param link: its link to this router's LAN.
+        """
+        depth = self._place.depth + 1
+        if external is None:
+            external = next(self._freeAddresses[0])
+        place = placement(name, self._lan, depth, external, lan, None)
+        return Router(self._world, place, nat or NAT(), Firewall(), link)
+
+    def mappings(self) -> list[MappingEntry]:
+        """
+        @return: the mappings that live now.
+        """
+        return self._table.entries(self._world.clock.seconds())
+
+    def reboot(self, nat: NAT | None = None) -> None:
+        """
+        Forget all mappings and flows, and count ports from elsewhere.
+
+        @param nat: how to translate from now on, if in another way.
+        """
+        self._nat = nat or self._nat
+        self._forgetEverything()
+
+    def changeExternal(self, external: str) -> None:
+        """
+        Get another IPv4 address from the provider.  The mappings are gone with the old one.
+
+        @raise LocalUsageError: for a router that does not translate.
+        """
+        if self._external is None:
+            raise LocalUsageError(f"{self.name} has no external address to change")
+        self._place.outside.detach(self._external)
+        self._external = canonicalHost(external)
+        self._place.outside.attach(self._external, self.link.sendDown)
+        self._forgetEverything()
+
+    def _attach(self) -> None:
+        place = self._place
+        if self._external is not None:
+            place.outside.attach(self._external, self.link.sendDown)
+        elif place.lan is not None:
+            place.outside.attachPrefix(place.lan, self.link.sendDown)
+        if place.prefix6 is not None:
+            place.outside.attachPrefix(place.prefix6, self.link.sendDown)
+
+    def _forgetEverything(self) -> None:
+        self._reboots += 1
+        random = self._world.random(f"ports of {self.name}, boot {self._reboots}")
+        self._flows = NATTable(self._firewall.asNAT(), IdentityAllocator())
+        if self._external is None:
+            self._table = self._flows
+        else:
+            self._table = NATTable(self._nat, PortAllocator(self._nat, self._external, random))
+
+    def _tableFor(self, packet: Packet) -> NATTable:
+        return self._flows if packet.isIPv6() else self._table
+
+    # From inside to outside
+
+    def _fromInside(self, packet: Packet) -> None:
+        if packet.ttl <= 1:
+            self._drop(packet, "time to live exceeded")
+            return
+        if isinstance(packet.payload, ICMPError):
+            self._errorFromInside(packet, packet.payload)
+            return
+        table, now = self._tableFor(packet), self._world.clock.seconds()
+        source = table.outbound(
+            packet.protocol, packet.source, packet.destination, packet.payload, now
+        )
+        if source is None:
+            self._refuseInside(packet, table)
+        elif packet.destination[0] == self._external:
+            self._hairpin(packet, source)
+        else:
+            self._emit(self._translated(packet, source=source))
+
+    def _errorFromInside(self, packet: Packet, error: ICMPError) -> None:
+        table, now = self._tableFor(packet), self._world.clock.seconds()
+        source = table.externalOf(error.protocol, error.destination, error.source, now)
+        if source is None:
+            self._drop(packet, "no mapping")
+            return
+        payload = ICMPError(error.kind, error.protocol, error.source, source)
+        self._emit(self._translated(packet, source=(source[0], 0), payload=payload))
+
+    def _refuseInside(self, packet: Packet, table: NATTable) -> None:
+        """
+        A packet from inside has no mapping and gets none.
+        """
+        self._drop(packet, "no mapping, and none to be had")
+        if packet.protocol is Protocol.TCP and table.nat.uninvited is not Uninvited.DROP:
+            self._lan.route(self._answer(packet, resetAbout(packet), packet.destination))
+
+    def _hairpin(self, packet: Packet, source: HostPort) -> None:
+        how, now = self._nat.hairpinning, self._world.clock.seconds()
+        if how is Hairpinning.NONE:
+            self._drop(packet, "no hairpinning")
+            return
+        inside = self._table.inbound(
+            packet.protocol, packet.destination, source, packet.payload, now
+        )
+        if inside is None:
+            self._drop(packet, "uninvited")
+            return
+        seen = source if how is Hairpinning.EXTERNAL else packet.source
+        self._lan.route(self._translated(packet, source=seen, destination=inside))
+
+    def _emit(self, packet: Packet) -> None:
+        self.counters.countSent(packet)
+        self.link.sendUp(packet)
+
+    # From outside to inside
+
+    def _fromOutside(self, packet: Packet) -> None:
+        self.counters.countReceived(packet)
+        if isinstance(packet.payload, ICMPError):
+            self._errorFromOutside(packet, packet.payload)
+            return
+        table, now = self._tableFor(packet), self._world.clock.seconds()
+        inside = table.inbound(
+            packet.protocol, packet.destination, packet.source, packet.payload, now
+        )
+        if inside is None:
+            self._refuseOutside(packet, table)
+        elif packet.ttl <= 1:
+            self._drop(packet, "time to live exceeded")
+        else:
+            self._lan.route(self._translated(packet, destination=inside))
+
+    def _errorFromOutside(self, packet: Packet, error: ICMPError) -> None:
+        table, now = self._tableFor(packet), self._world.clock.seconds()
+        inside = table.errorFor(error.protocol, error.source, error.destination, now)
+        if inside is None:
+            self._drop(packet, "no mapping")
+        elif not table.nat.forwardsICMP:
+            self._drop(packet, "ICMP is not forwarded")
+        else:
+            payload = ICMPError(error.kind, error.protocol, inside, error.destination)
+            self._lan.route(self._translated(packet, destination=(inside[0], 0), payload=payload))
+
+    def _refuseOutside(self, packet: Packet, table: NATTable) -> None:
+        self._drop(packet, "uninvited")
+        uninvited = table.nat.uninvited
+        if uninvited is Uninvited.DROP or packet.isError():
+            return
+        if uninvited is Uninvited.ACCEPT:
+            now = self._world.clock.seconds()
+            table.acceptUninvited(packet.protocol, packet.destination, packet.source, now)
+        if packet.protocol is Protocol.TCP and uninvited is not Uninvited.ICMP:
+            self._emit(self._answer(packet, resetAbout(packet), packet.destination))
+        else:
+            error = errorAbout(packet, ICMPKind.PORT_UNREACHABLE)
+            self._emit(self._answer(packet, error, (packet.destination[0], 0)))
+
+    def _answer(self, packet: Packet, payload: Payload, source: HostPort) -> Packet:
+        """
+        @return: a packet of the router itself that answers C{packet}.
+        """
+        isError = isinstance(payload, ICMPError)
+        answer = Packet(
+            next(self._world.packetNumbers),
+            Protocol.ICMP if isError else packet.protocol,
+            source,
+            (packet.source[0], 0) if isError else packet.source,
+            payload,
+        )
+        self._world.trace.note(self.name, "sent", answer)
+        return answer
+
+    def _translated(
+        self,
+        packet: Packet,
+        source: HostPort | None = None,
+        destination: HostPort | None = None,
+        payload: Payload | None = None,
+    ) -> Packet:
+        """
+        @return: C{packet} as it leaves this router, and say so in the trace.
+        """
+        new = packet.forwarded(source, destination, payload)
+        if new.source != packet.source:
+            detail = f"was from {formatAddress(packet.source)}"
+            self._world.trace.note(self.name, "translated", new, detail)
+        elif new.destination != packet.destination:
+            detail = f"was to {formatAddress(packet.destination)}"
+            self._world.trace.note(self.name, "translated", new, detail)
+        else:
+            self._world.trace.note(self.name, "forwarded", new)
+        return new
+
+    def _drop(self, packet: Packet, reason: str) -> None:
+        self.counters.countDropped(reason)
+        self._world.trace.note(self.name, "dropped", packet, reason)
+
+    def __repr__(self) -> str:
+        return f"<Router {self.name} at {self._external}>"
+
+
+def placement(
+    name: str,
+    outside: Network,
+    depth: int,
+    external: str | None,
+    lan: str | None,
+    prefix6: str | None,
+) -> Placement:
+    """
+    Make the addresses of a router complete.
+
+    @raise LocalUsageError: for a router without any prefix behind it.
+    """
+    from ipaddress import ip_network
+
+    if lan is None and external is not None:
+        lan = f"192.168.{depth}.0/24"
+    if lan is None and prefix6 is None:
+        raise LocalUsageError(f"{name} needs an external address, a LAN prefix or an IPv6 prefix")
+    return Placement(
+        name,
+        outside,
+        depth,
+        None if external is None else canonicalHost(external),
+        None if lan is None else ip_network(lan),
+        None if prefix6 is None else ip_network(prefix6),
+    )
+
+
+def _hostsOf(prefix: IPNetwork) -> Iterator[str]:
+    """
+    @return: the addresses of a LAN that hosts may have: all but the router's own, which is the
+        first.
+    """
+    first = int(prefix.network_address) + 2
+    last = int(prefix.broadcast_address)
+    family = type(prefix.network_address)
+    return (str(family(number)) for number in range(first, last))
+
+
+def firstHost(prefix: IPNetwork) -> str:
+    """
+    @return: the address of the router on its own LAN.
+    """
+    return str(ip_address(int(prefix.network_address) + 1))

@@ -1,0 +1,149 @@
+"""
+Simulated UDP sockets.
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+from collections import deque
+from typing import TYPE_CHECKING
+
+from p2ptwist.core.address import HostPort
+from p2ptwist.testing.packet import MAX_UDP_PAYLOAD, Packet, Protocol
+from p2ptwist.testing.sockets import SimulatedSocket, SocketAddress, osError
+
+if TYPE_CHECKING:
+    from p2ptwist.testing.stack import Stack
+
+# What Linux gives a socket by default (net.core.rmem_default), for payloads alone.
+RECEIVE_BUFFER = 212_992  # octets
+
+_BROADCAST = ("<broadcast>", "255.255.255.255")
+
+
+class DatagramSocket(SimulatedSocket):
+    """
+    A UDP socket that never blocks.
+    """
+
+    type = socket.SOCK_DGRAM
+
+    def __init__(self, stack: Stack, family: socket.AddressFamily) -> None:
+        """
+        @param stack: the host's.
+        @param family: C{AF_INET} or C{AF_INET6}.
+        """
+        super().__init__(stack, family)
+        self._received: deque[tuple[bytes, HostPort]] = deque()
+        self._buffered = 0
+        self._error = 0
+
+    def connect(self, address: SocketAddress) -> None:
+        """
+        Exchange datagrams with C{address} alone.
+
+        @raise OSError: when there is no route to it.
+        """
+        remote = self.inward(address)
+        source = self.stack.sourceFor(remote[0], self.local[0] if self.local else "")
+        self._ensureBound()
+        assert self.local is not None
+        self.local = (source, self.local[1])
+        self.remote = remote
+
+    def send(self, data: bytes) -> int:
+        """
+        Send a datagram to where this socket is connected to.
+
+        @raise OSError: C{ECONNREFUSED} when an earlier one was answered with an ICMP port
+            unreachable; else as L{sendto}.
+        """
+        if self.remote is None:
+            raise osError(errno.EDESTADDRREQ)
+        self._raiseError()
+        self._send(data, self.remote)
+        return len(data)
+
+    def sendto(self, data: bytes, address: SocketAddress) -> int:
+        """
+        Send a datagram to C{address}.
+
+        @raise OSError: C{EMSGSIZE}, C{ENETUNREACH}, C{EACCES}, C{EINVAL}.
+        """
+        if address[0] in _BROADCAST:
+            self._sendBroadcast(data, address[1])
+        else:
+            self._send(data, self.inward(address))
+        return len(data)
+
+    def recvfrom(self, size: int) -> tuple[bytes, SocketAddress]:
+        """
+        @return: the first C{size} octets of the oldest datagram, and where it came from.
+        @raise OSError: C{EAGAIN} when there is none; C{ECONNREFUSED} as in L{send}.
+        """
+        if self._error:
+            self._raiseError()
+        if not self._received:
+            raise osError(errno.EAGAIN)
+        data, source = self._received.popleft()
+        self._buffered -= len(data)
+        return data[:size], self.outward(source)
+
+    def deliver(self, packet: Packet) -> bool:
+        """
+        A datagram has come for this socket.
+
+        @return: whether there was room for it.
+        """
+        data = packet.payload
+        assert isinstance(data, bytes)
+        if self._buffered + len(data) > RECEIVE_BUFFER:
+            return False
+        self._buffered += len(data)
+        self._received.append((data, packet.source))
+        self.stack.poller.wake(self)
+        return True
+
+    def refused(self) -> None:
+        """
+        The other side, or its host, answered with an ICMP port unreachable.
+        """
+        self._error = errno.ECONNREFUSED
+        self.stack.poller.wake(self)
+
+    def isReadable(self) -> bool:
+        """
+        @return: whether there is a datagram or an error.
+        """
+        return bool(self._received or self._error)
+
+    def isWritable(self) -> bool:
+        """
+        @return: L{True}; sending never waits.
+        """
+        return True
+
+    def _raiseError(self) -> None:
+        number, self._error = self._error, 0
+        if number:
+            raise osError(number)
+
+    def _ensureBound(self) -> None:
+        if self.local is None:
+            self.stack.ports.bind(self, "", 0)
+
+    def _send(self, data: bytes, remote: HostPort) -> None:
+        if len(data) > MAX_UDP_PAYLOAD:
+            raise osError(errno.EMSGSIZE)
+        if remote[1] == 0:
+            raise osError(errno.EINVAL)
+        self._ensureBound()
+        assert self.local is not None
+        host = self.stack.sourceFor(remote[0], self.local[0])
+        self.stack.send(Protocol.UDP, (host, self.local[1]), remote, bytes(data), self.ttl)
+
+    def _sendBroadcast(self, data: bytes, port: int) -> None:
+        if not self.getsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST):
+            raise osError(errno.EACCES)
+        self._send(data, ("255.255.255.255", port))
