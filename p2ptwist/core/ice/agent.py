@@ -1,0 +1,504 @@
+"""
+The agent: connectivity checks, nomination, consent and data of one session with one peer.
+
+It is a machine in the sense of L{p2ptwist.core.machine}, with one channel more: signals come in by
+L{Agent.receiveSignal} and go out as L{SignalQueued} events.
+
+A path opens at the first authenticated check from the other side, which shows that it wants data
+and that both NATs let it through; L{p2ptwist.core.ice.datapath} says how much may leave before a
+check of our own was answered.  So the first data follows the signaling by one way instead of one
+and a half round trips.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable
+from random import Random
+
+from p2ptwist.core.address import HostPort
+from p2ptwist.core.errors import LocalUsageError, MalformedDatagram
+from p2ptwist.core.ice.candidate import Candidate
+from p2ptwist.core.ice.checklist import Pair, PairState
+from p2ptwist.core.ice.conversation import Conversation
+from p2ptwist.core.ice.datapath import DataPath
+from p2ptwist.core.ice.events import (
+    Counters,
+    DataReceived,
+    EndKind,
+    Event,
+    PathMoved,
+    PathOpened,
+    SessionEnded,
+    SignalQueued,
+)
+from p2ptwist.core.ice.generation import Generation
+from p2ptwist.core.ice.localside import LocalSide
+from p2ptwist.core.ice.reason import explainFailure, explainSilence
+from p2ptwist.core.ice.signal import (
+    SESSION_LENGTH,
+    Description,
+    Goodbye,
+    MoreCandidates,
+    Signal,
+    SignalType,
+)
+from p2ptwist.core.machine import Transmit
+from p2ptwist.core.nat import NATBehavior
+from p2ptwist.core.stun.message import Message, MessageClass, Method, decode, isSTUN
+
+# Seconds before checks without an answer count as failed: the other side may be slow to begin
+# (RFC 8863 section 4 waits 39.5 s; here a person waits, and a relay may be at hand).
+PATIENCE = 10.0
+LIMIT = 20.0  # seconds after which a session without a path ends, whatever is still open
+_MAX_GENERATION = 255  # one byte on the wire
+
+
+class Agent:
+    """
+    One session with one peer.  Single use.
+
+    @ivar session: exactly 8 bytes that name the session among those with the same peer.
+    @ivar counters: what was dropped.
+    """
+
+    def __init__(
+        self,
+        controlling: bool,
+        randomBytes: Callable[[int], bytes],
+        now: float,
+        session: bytes | None = None,
+    ) -> None:
+        """
+        @param controlling: whether this side offers; its role at first.
+        @param randomBytes: a cryptographic source, such as C{os.urandom}.
+        @param session: the session of the offer to answer; L{None} makes a new one.
+        """
+        self.session = randomBytes(SESSION_LENGTH) if session is None else session
+        self.counters = Counters()
+        self._randomBytes = randomBytes
+        self._conversation = Conversation(controlling, randomBytes, self.counters, now)
+        self._now = self._started = now
+        self._localSide = LocalSide(self.session)
+        self._generation = self._makeGeneration(0)
+        # The generation that found the path, until a restart has found another one.
+        self._previous: Generation | None = None
+        self._path = DataPath(Random(randomBytes(16)))
+        self._ended = False
+        self._events: deque[Event] = deque()
+
+    # What this side knows.
+
+    @property
+    def controlling(self) -> bool:
+        """
+        This side's role (RFC 8445 section 6.1.1).
+        """
+        return self._conversation.controlling
+
+    @property
+    def pair(self) -> Pair | None:
+        """
+        The pair that data goes on: its remote address, this side's address as the other side sees
+        it, and the round trip; L{None} before the path is open.
+        """
+        return self._path.pair
+
+    @property
+    def fragments(self) -> tuple[bytes, ...]:
+        """
+        The user name fragments by which checks for this agent are known.
+        """
+        return tuple(generation.local.fragment for generation in self._generations())
+
+    def addCandidates(self, candidates: Iterable[Candidate], now: float) -> None:
+        """
+        Add addresses of this side; those that come after the description are trickled.
+        """
+        self._now = now
+        if self._localSide.add(candidates):
+            self._trickle()
+
+    def endCandidates(self, now: float) -> None:
+        """
+        Say that no more candidates will come, so that failure can be told early.
+        """
+        self._now = now
+        if not self._localSide.complete:
+            self._localSide.complete = True
+            self._trickle()
+
+    def setBehavior(self, behavior: NATBehavior) -> None:
+        """
+        @param behavior: what this side's NAT was measured to do.  It goes out with the next signal.
+        """
+        self._localSide.behavior = behavior
+
+    # The session.
+
+    def start(self, now: float) -> None:
+        """
+        Offer.
+
+        @raise LocalUsageError: on the side that answers.
+        """
+        if not self.controlling:
+            raise LocalUsageError("the controlled side answers an offer and makes none")
+        self._now = now
+        self._describe(SignalType.OFFER)
+
+    def restart(self, now: float) -> None:
+        """
+        Begin anew with fresh credentials and checks, because an address of this side changed
+        (RFC 8445 section 9).  An open path carries data until there is another one.
+
+        @raise LocalUsageError: after 255 restarts.
+        """
+        if self._ended:
+            return
+        self._now = now
+        self._beginGeneration(self._generation.number + 1)
+        self._describe(SignalType.OFFER)
+
+    def close(self, reason: str, now: float) -> None:
+        """
+        End the session and tell the other side.  No more events come, but the signal for it.
+        """
+        if not self._ended:
+            self._now = now
+            self._events.clear()
+            self._signal(Goodbye(self.session, reason))
+            self._finish()
+
+    def receiveSignal(self, signal: Signal, now: float) -> None:
+        """
+        Take a signal of the other side, as the channel authenticated it.
+        """
+        if self._ended or signal.session != self.session:
+            return
+        self._now = now
+        if isinstance(signal, Goodbye):
+            self._end(EndKind.LEFT, f"the other side ended it: {signal.reason}")
+        elif isinstance(signal, MoreCandidates):
+            if signal.generation == self._generation.number:
+                self._generation.learnCandidates(signal, now)
+        else:
+            self._receiveDescription(signal)
+
+    # Data.
+
+    def write(self, data: bytes, now: float) -> None:
+        """
+        Send application data, now or as soon as there is consent.  What is more than 64 datagrams
+        waiting, or comes after the end, is dropped and counted.
+        """
+        if self._ended:
+            self.counters.late += 1
+            return
+        self._now = now
+        if not self._path.hold(data):
+            self.counters.overflowed += 1
+            return
+        self._flush()
+        self._renewConsent()
+
+    def acceptsFrom(self, address: HostPort) -> bool:
+        """
+        @return: whether the other side has proved to be at C{address}.
+        """
+        for generation in self._generations():
+            pair = generation.checklist.get(address)
+            if pair is not None and (pair.heard or pair.state is PairState.SUCCEEDED):
+                return True
+        return False
+
+    def awaits(self, transactionID: bytes) -> bool:
+        """
+        @return: whether an answer with that transaction ID may be for this agent.
+        """
+        return transactionID in self._conversation.exchange
+
+    # The verbs of a machine.
+
+    def receiveDatagram(self, data: bytes, address: HostPort, now: float) -> bool:
+        """
+        Take a datagram: a check, an answer, or application data.
+
+        @return: whether it was this session's.
+        """
+        self._now = now
+        if not isSTUN(data):
+            return self._receiveData(data, address)
+        try:
+            message = decode(data, requireFingerprint=True)
+        except MalformedDatagram:
+            self.counters.malformed += 1
+            return False
+        return self.receiveMessage(message, len(data), address, now)
+
+    def receiveMessage(self, message: Message, length: int, address: HostPort, now: float) -> bool:
+        """
+        Take a STUN message that was decoded already.
+
+        @param length: of its datagram, in bytes.
+        @return: whether it was this session's, and authentic.
+        """
+        if self._ended or message.method != Method.BINDING:
+            return False
+        self._now = now
+        try:
+            taken = self._take(message, length, address)
+        except MalformedDatagram:
+            self.counters.malformed += 1
+            return False
+        self._work()
+        return taken
+
+    def handleTimeout(self, now: float) -> None:
+        """
+        Send the checks that are due, and find out what is dead.
+        """
+        if self._ended:
+            return
+        self._now = now
+        self._work()
+
+    def deadline(self) -> float | None:
+        """
+        @return: when L{handleTimeout} must be called next.
+        """
+        if self._ended:
+            return None
+        generation, consent = self._generation, self._path.consent
+        times: list[float | None] = [None if consent is None else consent.deadline()]
+        if generation.checking:
+            times.append(generation.checklist.deadline(self._now))
+            if self.controlling:
+                times.append(generation.nomination.deadline)
+        if not generation.completed:
+            times.append(self._failAt())
+        return max(self._now, min(time for time in times if time is not None))
+
+    def pollTransmit(self) -> Transmit | None:
+        """
+        @return: the next datagram to send.
+        """
+        return self._conversation.transmits.popleft() if self._conversation.transmits else None
+
+    def pollEvent(self) -> Event | None:
+        """
+        @return: the next event.
+        """
+        return self._events.popleft() if self._events else None
+
+    # Signaling.
+
+    def _makeGeneration(self, number: int) -> Generation:
+        return Generation(
+            number,
+            self.controlling,
+            self._localSide,
+            self._conversation.pace,
+            self._randomBytes,
+            self._now,
+        )
+
+    def _beginGeneration(self, number: int) -> None:
+        if number > _MAX_GENERATION:
+            raise LocalUsageError("a session restarts at most 255 times; connect again instead")
+        if self._path.generation is self._generation:
+            self._previous = self._generation
+        self._generation = self._makeGeneration(number)
+
+    def _describe(self, kind: SignalType) -> None:
+        generation = self._generation
+        generation.described = True
+        self._signal(self._localSide.describe(kind, generation.number, generation.local))
+
+    def _trickle(self) -> None:
+        if self._generation.described and not self._generation.completed:
+            self._signal(self._localSide.more(self._generation.number))
+
+    def _signal(self, signal: Signal) -> None:
+        self._events.append(SignalQueued(signal))
+
+    def _receiveDescription(self, description: Description) -> None:
+        if description.generation > self._generation.number:
+            self._beginGeneration(description.generation)
+        generation = self._generation
+        if description.generation != generation.number or generation.remote is not None:
+            return
+        generation.learn(description, self._now)
+        if not generation.described:
+            self._describe(SignalType.ANSWER)
+        self._work()
+
+    def _generations(self) -> tuple[Generation, ...]:
+        if self._previous is None:
+            return (self._generation,)
+        return (self._generation, self._previous)
+
+    # The path.
+
+    def _take(self, message: Message, length: int, address: HostPort) -> bool:
+        """
+        @return: whether a STUN message says something good of a pair.
+        """
+        conversation, consent = self._conversation, self._path.consent
+        request = message.messageClass is MessageClass.REQUEST
+        if request:
+            found = conversation.receiveRequest(
+                self._generations(), message, length, address, self._now
+            )
+        else:
+            found = conversation.receiveAnswer(message, address, self._now)
+        if found is None:
+            return False
+        generation, pair = found
+        if pair is self._path.pair and consent is not None:
+            if request:
+                consent.answered(self._now)
+            else:
+                consent.granted(self._now, pair.roundTrip or 0.0)
+        self._choose(generation, pair)
+        self._flush()
+        return True
+
+    def _choose(self, generation: Generation, pair: Pair) -> None:
+        """
+        Something good is known of C{pair}: open the path on it, or move there if it is better.
+        """
+        if pair.state is PairState.SUCCEEDED:
+            if pair.nominated and generation is self._generation and not generation.completed:
+                generation.completed = True
+                self._previous = None
+                self._use(generation, pair)
+            elif self._isBetter(generation, pair):
+                self._use(generation, pair)
+        elif self._path.pair is None:
+            self._path.open(generation, pair)
+            self._events.append(PathOpened(pair.address))
+            self._flush()
+        for data in self._path.unpark(pair.address):
+            self._events.append(DataReceived(data))
+
+    def _isBetter(self, generation: Generation, pair: Pair) -> bool:
+        current = self._path.pair
+        if current is None or self._path.consent is None:
+            return True
+        if generation is not self._path.generation:
+            return generation is self._generation
+        return not generation.completed and pair.priority > current.priority
+
+    def _use(self, generation: Generation, pair: Pair) -> None:
+        """
+        Send data on a proved pair from now on.
+        """
+        former = self._path.pair
+        self._path.prove(generation, pair, self.controlling, self._now)
+        if former is None:
+            self._events.append(PathOpened(pair.address))
+        elif former.address != pair.address:
+            self._events.append(PathMoved(pair.address))
+        self._flush()
+
+    def _flush(self) -> None:
+        while (transmit := self._path.takeSendable(self._now)) is not None:
+            self._conversation.transmits.append(transmit)
+
+    def _receiveData(self, data: bytes, address: HostPort) -> bool:
+        if self._ended:
+            return False
+        path = self._path
+        if self.acceptsFrom(address):
+            if path.consent is not None and path.pair is not None and path.pair.address == address:
+                path.consent.heard(self._now)
+            self._events.append(DataReceived(data))
+            return True
+        if self._generation.checklist.get(address) is not None:
+            path.park(data, address)
+            return True
+        self.counters.stray += 1
+        return False
+
+    # Time.
+
+    def _work(self) -> None:
+        """
+        Everything that is due now.
+        """
+        generation = self._generation
+        self._conversation.run(generation, self._now)
+        self._renewConsent()
+        if not self._ended and not generation.completed and self._now >= self._failAt():
+            self._giveUp()
+
+    def _renewConsent(self) -> None:
+        path = self._path
+        consent, pair, generation = path.consent, path.pair, path.generation
+        if consent is None or pair is None or generation is None:
+            return
+        silence = consent.silentFor(self._now)
+        if silence is not None:
+            self._pathDied(generation, pair, silence)
+        elif consent.due(self._now):
+            consent.checkSent(self._now)
+            self._conversation.send(generation, pair, self._now)
+
+    def _pathDied(self, generation: Generation, pair: Pair, silence: float) -> None:
+        pair.state = PairState.FAILED
+        if generation is self._generation:
+            self._end(EndKind.LOST, f"nothing came from the other side for {silence:.1f} s")
+        else:
+            # A restart is under way: what waits is sent when it has found another path.
+            self._path.suspend()
+
+    def _failAt(self) -> float:
+        """
+        @return: when the generation will have failed, as far as is known now.
+        """
+        generation = self._generation
+        patience = PATIENCE if self._finished(generation) else LIMIT
+        return generation.started + patience
+
+    def _finished(self, generation: Generation) -> bool:
+        return (
+            generation.remote is not None
+            and generation.remoteComplete
+            and self._localSide.complete
+            and generation.checklist.hopeless()
+        )
+
+    def _giveUp(self) -> None:
+        """
+        The generation found nothing.  A path that an earlier one found goes on.
+        """
+        generation = self._generation
+        if self._path.consent is not None and self._path.generation is not None:
+            self._generation, self._previous = self._path.generation, None
+            self._generation.completed = True
+            return
+        elapsed = self._now - self._started
+        if generation.remote is None:
+            reason = explainSilence(elapsed)
+        else:
+            reason = explainFailure(
+                elapsed,
+                generation.checklist.sent,
+                len(generation.checklist),
+                self._localSide.behavior,
+                generation.behavior,
+            )
+        self._end(EndKind.FAILED if self._path.pair is None else EndKind.LOST, reason)
+
+    def _end(self, kind: EndKind, reason: str) -> None:
+        if kind is not EndKind.LEFT:
+            self._signal(Goodbye(self.session, reason))
+        elapsed = self._now - self._started
+        self._events.append(SessionEnded(kind, reason, elapsed, self._conversation.exchange.sent))
+        self._finish()
+
+    def _finish(self) -> None:
+        self._ended = True
+        self._conversation.exchange.clear()
+        self._path.clear()

@@ -1,0 +1,112 @@
+"""
+The data path of an agent: the pair that application data is sent on, and what waits for it.
+
+Until a check of our own has proved the address, no more bytes leave than came from it in
+authenticated checks (the rule of RFC 9000 section 8.1, with a factor of 1 instead of 3).  After
+that L{Consent} decides.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from random import Random
+
+from p2ptwist.core.address import HostPort
+from p2ptwist.core.ice.checklist import Pair
+from p2ptwist.core.ice.consent import Consent
+from p2ptwist.core.ice.generation import Generation
+from p2ptwist.core.machine import Transmit
+
+HELD_LIMIT = 64  # datagrams that wait for consent: a small burst of one round trip
+PARKED_LIMIT = 16  # datagrams that overtook the check which proves their sender
+
+
+class DataPath:
+    """
+    Where data goes.
+
+    @ivar pair: the pair it goes on, or L{None} before the path is open.
+    @ivar generation: the generation of that pair.
+    @ivar consent: its clock, or L{None} while the pair is not proved.
+    """
+
+    def __init__(self, random: Random) -> None:
+        self.pair: Pair | None = None
+        self.generation: Generation | None = None
+        self.consent: Consent | None = None
+        self._random = random
+        self._held: deque[bytes] = deque()
+        self._parked: deque[tuple[bytes, HostPort]] = deque(maxlen=PARKED_LIMIT)
+
+    def open(self, generation: Generation, pair: Pair) -> None:
+        """
+        Use a pair on which the other side was heard, within the bytes that it sent.
+        """
+        self.pair, self.generation = pair, generation
+
+    def prove(self, generation: Generation, pair: Pair, controlling: bool, now: float) -> None:
+        """
+        Use a pair whose check was answered.
+        """
+        if pair is not self.pair or self.consent is None:
+            self.consent = Consent(self._random, controlling, now)
+            self.consent.granted(now, pair.roundTrip or 0.0)
+        self.pair, self.generation = pair, generation
+
+    def suspend(self) -> None:
+        """
+        Let data wait: the pair is dead, and another one is being looked for.
+        """
+        self.consent = None
+        if self.pair is not None:
+            self.pair.credit = 0
+
+    def clear(self) -> None:
+        """
+        Forget what waits.
+        """
+        self._held.clear()
+        self._parked.clear()
+
+    def hold(self, data: bytes) -> bool:
+        """
+        Queue one datagram to send.
+
+        @return: whether there was room.
+        """
+        if len(self._held) >= HELD_LIMIT:
+            return False
+        self._held.append(data)
+        return True
+
+    def takeSendable(self, now: float) -> Transmit | None:
+        """
+        @return: the next datagram that may leave at C{now}.
+        """
+        if not self._held or self.pair is None or not self._mayPass(self._held[0], now):
+            return None
+        return Transmit(self._held.popleft(), self.pair.address)
+
+    def park(self, data: bytes, address: HostPort) -> None:
+        """
+        Keep a datagram that came from an address which may prove itself in a moment.
+        """
+        self._parked.append((data, address))
+
+    def unpark(self, address: HostPort) -> list[bytes]:
+        """
+        @return: what was parked from C{address}, which has proved itself.
+        """
+        released = [data for data, source in self._parked if source == address]
+        kept = [each for each in self._parked if each[1] != address]
+        self._parked.clear()
+        self._parked.extend(kept)
+        return released
+
+    def _mayPass(self, data: bytes, now: float) -> bool:
+        if self.consent is not None:
+            return self.consent.mayPass(now)
+        if self.pair is None or self.pair.credit < len(data):
+            return False
+        self.pair.credit -= len(data)
+        return True

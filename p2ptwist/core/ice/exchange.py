@@ -1,0 +1,106 @@
+"""
+The requests of an agent that may still be answered, and the answers that fit them.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from p2ptwist.core.address import HostPort
+from p2ptwist.core.ice.candidate import CandidateType, candidatePriority
+from p2ptwist.core.ice.check import Check, Credentials, encodeCheck
+from p2ptwist.core.ice.checklist import Pair
+from p2ptwist.core.ice.generation import Generation
+from p2ptwist.core.machine import Transmit
+from p2ptwist.core.stun.message import TRANSACTION_ID_LENGTH, Message
+
+# 24 addresses times 7 requests, twice for a restart under way, and some of consent.  The oldest
+# are forgotten first.
+OUTSTANDING_LIMIT = 384
+
+
+@dataclass(frozen=True, slots=True)
+class Outstanding:
+    """
+    A request that may still be answered.
+
+    @ivar generation: whose credentials it was made with.
+    @ivar pair: what it checks.
+    @ivar sentAt: when it was sent, in seconds.
+    @ivar nominates: whether it has USE-CANDIDATE.
+    @ivar controlling: the role that it claimed.
+    """
+
+    generation: Generation
+    pair: Pair
+    sentAt: float
+    nominates: bool
+    controlling: bool
+
+
+class Exchange:
+    """
+    Every request has a transaction ID of its own, also when it repeats another, so that each
+    answer tells the round trip without doubt.
+
+    @ivar tieBreaker: this side's number for a conflict of roles (RFC 8445 section 5.3).
+    @ivar sent: how many requests were made.
+    """
+
+    def __init__(self, randomBytes: Callable[[int], bytes]) -> None:
+        self.tieBreaker = int.from_bytes(randomBytes(8), "big")
+        self.sent = 0
+        self._randomBytes = randomBytes
+        self._outstanding: OrderedDict[bytes, Outstanding] = OrderedDict()
+
+    def __contains__(self, transactionID: bytes) -> bool:
+        return transactionID in self._outstanding
+
+    def request(
+        self,
+        generation: Generation,
+        remote: Credentials,
+        pair: Pair,
+        controlling: bool,
+        now: float,
+    ) -> Transmit:
+        """
+        @return: a new check of C{pair}.
+        """
+        transactionID = self._randomBytes(TRANSACTION_ID_LENGTH)
+        priority = candidatePriority(CandidateType.PEER_REFLEXIVE, pair.address[0])
+        check = Check(priority, controlling, self.tieBreaker, pair.nominating)
+        if len(self._outstanding) >= OUTSTANDING_LIMIT:
+            self._outstanding.popitem(last=False)
+        self._outstanding[transactionID] = Outstanding(
+            generation, pair, now, pair.nominating, controlling
+        )
+        self.sent += 1
+        return Transmit(encodeCheck(transactionID, check, generation.local, remote), pair.address)
+
+    def match(self, answer: Message, source: HostPort) -> Outstanding | None:
+        """
+        @return: the request that C{answer} is for, when it comes from where the request went and
+            is authentic; else L{None}.
+        """
+        request = self._outstanding.get(answer.transactionID)
+        if request is None or request.pair.address != source:
+            return None
+        remote = request.generation.remote
+        if remote is None or not answer.verify(remote.password):
+            return None
+        return request
+
+    def forget(self, transactionID: bytes) -> None:
+        """
+        The request was answered: it will not be matched again.
+        """
+        del self._outstanding[transactionID]
+
+    def clear(self) -> None:
+        """
+        Forget every request.
+        """
+        self._outstanding.clear()

@@ -1,0 +1,101 @@
+"""
+One generation of an agent: one set of credentials, and the checklist that belongs to it.
+
+A generation is single use.  A restart (RFC 8445 section 9) makes the next one, while the path that
+the previous one found goes on carrying data.
+"""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from collections.abc import Callable
+
+from p2ptwist.core.ice.candidate import isCheckable
+from p2ptwist.core.ice.check import Credentials
+from p2ptwist.core.ice.checklist import Checklist, Pace
+from p2ptwist.core.ice.localside import LocalSide
+from p2ptwist.core.ice.nomination import Nomination
+from p2ptwist.core.ice.signal import Description, MoreCandidates
+from p2ptwist.core.nat import NATBehavior
+
+# Bytes of randomness; 8 and 24 characters of base64 (RFC 8445 section 5.3 wants 24 and 128 bits).
+_FRAGMENT_ENTROPY = 6
+_PASSWORD_ENTROPY = 18
+
+
+class Generation:
+    """
+    What both sides said for one round of checks.
+
+    @ivar number: 0 at first, counting up; 0..255.
+    @ivar local: this side's credentials.
+    @ivar remote: the other side's, or L{None} before its description came.
+    @ivar behavior: what the other side says of its NAT.
+    @ivar checklist: the remote addresses and how far their checks are.  Checks that come before
+        the other side's description put addresses into it as well.
+    @ivar nomination: when this side, controlling, chooses a pair.
+    @ivar described: whether this side's description was queued.
+    @ivar remoteComplete: whether the other side has no more candidates.
+    @ivar completed: whether a pair was nominated, so that checks are over.
+    @ivar started: when it began, in seconds.
+    """
+
+    def __init__(
+        self,
+        number: int,
+        controlling: bool,
+        localSide: LocalSide,
+        pace: Pace,
+        randomBytes: Callable[[int], bytes],
+        now: float,
+    ) -> None:
+        """
+        @param localSide: what this side knows of itself, which decides what looks reachable, and
+            whether the other side may be on this machine.
+        @param pace: the session's allowance of checks, whatever its generation.
+        """
+        self.number = number
+        self.local = Credentials(
+            _randomText(randomBytes, _FRAGMENT_ENTROPY), _randomText(randomBytes, _PASSWORD_ENTROPY)
+        )
+        self.remote: Credentials | None = None
+        self.behavior = NATBehavior(None, None)
+        self.checklist = Checklist(controlling, localSide.looksReachable, pace)
+        self.nomination = Nomination()
+        self.described = False
+        self.remoteComplete = False
+        self.completed = False
+        self.started = now
+        self._localSide = localSide
+
+    @property
+    def checking(self) -> bool:
+        """
+        Whether checks may be sent: the credentials are known, and the round is not over.
+        """
+        return self.remote is not None and not self.completed
+
+    def learn(self, description: Description, now: float) -> None:
+        """
+        Take the other side's description.  Addresses that were heard before it are checked first.
+        """
+        self.remote = Credentials(description.fragment, description.password)
+        for pair in self.checklist:
+            self.checklist.trigger(pair, now)
+        self.learnCandidates(description, now)
+
+    def learnCandidates(self, signal: Description | MoreCandidates, now: float) -> None:
+        """
+        Take the other side's candidates; those that nobody should be made to check are left out.
+        """
+        allowLoopback = self._localSide.offersLoopback()
+        for candidate in signal.candidates:
+            if isCheckable(candidate.address, allowLoopback=allowLoopback):
+                self.checklist.add(candidate, now)
+        self.remoteComplete = self.remoteComplete or signal.complete
+        self.behavior = signal.behavior
+
+
+def _randomText(randomBytes: Callable[[int], bytes], entropy: int) -> bytes:
+    # Standard base64 has exactly the characters that RFC 8445 section 5.3 allows.
+    return b64encode(randomBytes(entropy))
