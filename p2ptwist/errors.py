@@ -36,8 +36,14 @@ class _Outcome(P2PError):
     A P2PError whose text is exactly what it was made with, whatever Twisted's C{str} would say.
     """
 
+    osError: object = None  # Twisted's own ConnectError sets it; nothing here comes from errno
+
+    def __init__(self, message: str = "") -> None:
+        # Not super(): ConnectError takes its first argument for an errno, and forgets the text.
+        Exception.__init__(self, message)
+
     def __str__(self) -> str:
-        return str(self.args[0]) if self.args else (self.__doc__ or "").strip()
+        return str(self.args[0]) or (self.__doc__ or "").strip()
 
 
 class IdentityUnusable(_Outcome):

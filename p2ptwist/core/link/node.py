@@ -120,6 +120,12 @@ class Node:
         """
         return len(self._links)
 
+    def links(self) -> list[NodeLink]:
+        """
+        @return: every connection, in any state.
+        """
+        return list(self._links)
+
     # What happens to connections.
 
     def accept(self, address: HostPort, now: float) -> NodeLink | None:

@@ -1,0 +1,43 @@
+"""
+When to try again: exponential back-off with jitter.
+"""
+
+from __future__ import annotations
+
+import random
+
+BACKOFF_FIRST = 2.0  # seconds; the mean first wait of 1.1 s hides a node's quick restart
+BACKOFF_CAP = 30.0  # seconds: whatever the node was doing, everybody is back within the next 30
+STEADY_AFTER = 30.0  # seconds; a link that lasted as long proves that the trouble is over
+_SHORTEST_PART = 0.1  # of the longest wait: spreads 5,000 peers, and never tries again at once
+
+
+class Backoff:
+    """
+    The waits of one peer between its attempts to reach a node.
+    """
+
+    def __init__(self, jitter: random.Random) -> None:
+        """
+        @param jitter: spreads the peers of a node that went away.
+        """
+        self._jitter = jitter
+        self._attempts = 0
+
+    def linkLasted(self, seconds: float) -> None:
+        """
+        A link has ended that was up for so long.
+        """
+        if seconds >= STEADY_AFTER:
+            self._attempts = 0
+
+    def next(self, retryAfter: float = 0) -> float:
+        """
+        @param retryAfter: seconds within which the node asked for the next attempt; 0 for none.
+        @return: seconds to wait before it, never more than the cap.
+        """
+        longest = min(BACKOFF_FIRST * 2.0 ** min(self._attempts, 10), BACKOFF_CAP)
+        self._attempts += 1
+        if retryAfter:
+            longest = min(max(longest, retryAfter), BACKOFF_CAP)
+        return self._jitter.uniform(_SHORTEST_PART * longest, longest)

@@ -1,0 +1,311 @@
+"""
+The node's connections: what feeds L{p2ptwist.core.link.node.Node} from Twisted transports.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import (
+    IAddress,
+    IDelayedCall,
+    IProtocol,
+    IProtocolFactory,
+    IPushProducer,
+    IReactorTime,
+    ITCPTransport,
+    ITransport,
+)
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from p2ptwist.core.address import HostPort, canonicalHost
+from p2ptwist.core.errors import LocalUsageError
+from p2ptwist.core.link.messages import UNKNOWN_ADDRESS
+from p2ptwist.core.link.node import Action, Node
+from p2ptwist.core.link.nodelink import NodeLink
+
+_NEVER = float("inf")
+
+
+class StreamTransport(Protocol):
+    """
+    What a link needs of a transport; TCP, TLS and Unix sockets all have it.
+    """
+
+    def write(self, data: bytes) -> None:
+        """
+        Send, or buffer.
+        """
+
+    def loseConnection(self) -> None:
+        """
+        Close when everything is sent.
+        """
+
+    def abortConnection(self) -> None:
+        """
+        Close at once.
+        """
+
+    def pauseProducing(self) -> None:
+        """
+        Stop reading.
+        """
+
+    def resumeProducing(self) -> None:
+        """
+        Read again.
+        """
+
+    def registerProducer(self, producer: object, streaming: bool) -> None:
+        """
+        Tell C{producer} when the buffer is full, and when it is empty again.
+        """
+
+    def unregisterProducer(self) -> None:
+        """
+        Tell it no more.
+        """
+
+
+def addressOf(address: IAddress | None) -> HostPort:
+    """
+    @return: the canonical transport address, or L{UNKNOWN_ADDRESS
+        <p2ptwist.core.link.messages.UNKNOWN_ADDRESS>} when C{address} is not on IP.
+    """
+    host = getattr(address, "host", None)
+    if not isinstance(host, str):
+        return UNKNOWN_ADDRESS
+    try:
+        return canonicalHost(host.partition("%")[0]), int(getattr(address, "port", 0))
+    except LocalUsageError:
+        return UNKNOWN_ADDRESS
+
+
+def withoutDelay(transport: object) -> None:
+    """
+    Send small frames at once, where the transport knows about it.
+    """
+    if ITCPTransport.providedBy(transport):
+        transport.setTcpNoDelay(True)
+
+
+@implementer(IProtocol, IPushProducer)
+class NodeConnection:
+    """
+    One connection at the node.  As small as it can be: an idle node is made of these.
+    """
+
+    __slots__ = ("__weakref__", "_connections", "link", "transport")
+
+    transport: StreamTransport
+
+    def __init__(self, connections: NodeConnections, link: NodeLink) -> None:
+        self._connections = connections
+        self.link = link
+        link.connection = self
+
+    def makeConnection(self, transport: ITransport) -> None:
+        """
+        Say hello.
+        """
+        self.transport = transport  # type: ignore[assignment]
+        withoutDelay(transport)
+        self.transport.registerProducer(self, True)
+        self._connections.drain()
+
+    def connectionMade(self) -> None:
+        """
+        Never called by itself; L{makeConnection} does it all.
+        """
+
+    def dataReceived(self, data: bytes) -> None:
+        """
+        Feed the node.
+        """
+        connections = self._connections
+        connections.node.receiveBytes(self.link, data, connections.clock.seconds())
+        connections.drain()
+
+    def connectionLost(self, reason: Failure) -> None:
+        """
+        Tell the node.
+        """
+        self._connections.node.connectionLost(self.link)
+        self._connections.lost()
+
+    def pauseProducing(self) -> None:
+        """
+        The transport takes no more for now.
+        """
+        self._connections.node.setBlocked(self.link, True)
+
+    def resumeProducing(self) -> None:
+        """
+        The transport takes more again.
+        """
+        self._connections.node.setBlocked(self.link, False)
+        self._connections.drain()
+
+    def stopProducing(self) -> None:
+        """
+        The transport is gone; L{connectionLost} follows.
+        """
+
+    def act(self, action: Action) -> None:
+        """
+        Do what the node wants done.
+        """
+        if action is Action.PAUSE:
+            self.transport.pauseProducing()
+        elif action is Action.RESUME:
+            self.transport.resumeProducing()
+        elif action is Action.CLOSE:
+            # A TLS transport never closes while it has a producer.
+            self.transport.unregisterProducer()
+            self.transport.loseConnection()
+        else:
+            self.transport.abortConnection()
+
+
+@implementer(IProtocol)
+class _Ignored:
+    """
+    A connection that is closed without a word.  (A factory that returns no protocol at all breaks
+    Twisted's TLS wrapper.)
+    """
+
+    __slots__ = ()
+
+    def makeConnection(self, transport: ITransport) -> None:
+        transport.abortConnection()  # type: ignore[attr-defined]
+
+    def connectionMade(self) -> None: ...
+
+    def dataReceived(self, data: bytes) -> None: ...
+
+    def connectionLost(self, reason: Failure) -> None: ...
+
+
+_IGNORED = _Ignored()
+
+
+@implementer(IProtocolFactory)
+class NodeConnections:
+    """
+    Every connection of one node, the one timer that they share, and the one place that writes.
+
+    @ivar node: the machine.
+    @ivar clock: where time comes from.
+    """
+
+    def __init__(self, clock: IReactorTime, node: Node) -> None:
+        self.clock = clock
+        self.node = node
+        self._timer: IDelayedCall | None = None
+        self._armedAt = _NEVER
+        self._draining = False
+        self._idle: list[Deferred[None]] = []
+
+    def doStart(self) -> None:
+        """
+        A port begins to listen.
+        """
+
+    def doStop(self) -> None:
+        """
+        A port has stopped listening.
+        """
+
+    def buildProtocol(self, addr: IAddress | None) -> IProtocol:
+        """
+        Take on a connection, if the node will have it.
+        """
+        link = self.node.accept(addressOf(addr), self.clock.seconds())
+        return _IGNORED if link is None else NodeConnection(self, link)
+
+    def drain(self) -> None:
+        """
+        Send and do what the node has queued, and re-arm the timer.
+        """
+        if self._draining:
+            return
+        self._draining = True
+        try:
+            while self._drainOnce():
+                pass
+        finally:
+            self._draining = False
+        self._rearm()
+
+    def whenIdle(self) -> Deferred[None]:
+        """
+        @return: a Deferred that fires when the last connection is gone.
+        """
+        waiter: Deferred[None] = Deferred()
+        self._idle.append(waiter)
+        self.lost()
+        return waiter
+
+    def lost(self) -> None:
+        """
+        A connection is gone, perhaps the last one.
+        """
+        if not len(self.node):
+            waiters, self._idle = self._idle, []
+            for waiter in waiters:
+                waiter.callback(None)
+
+    def abortAll(self) -> None:
+        """
+        Cut every connection that is left.
+        """
+        for link in self.node.links():
+            _connectionOf(link).act(Action.ABORT)
+
+    def stop(self) -> None:
+        """
+        Free the timer.
+        """
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+            self._armedAt = _NEVER
+
+    def _drainOnce(self) -> bool:
+        transmit = self.node.pollTransmit()
+        if transmit is not None:
+            _connectionOf(transmit[0]).transport.write(transmit[1])
+            return True
+        todo = self.node.pollAction()
+        if todo is not None:
+            _connectionOf(todo[0]).act(todo[1])
+            return True
+        return False
+
+    def _rearm(self) -> None:
+        # A deadline that was put off leaves the timer as it is: it finds nothing due and arms anew.
+        deadline = self.node.deadline()
+        if deadline is None or deadline >= self._armedAt:
+            return
+        delay = max(0.0, deadline - self.clock.seconds())
+        if self._timer is None:
+            self._timer = self.clock.callLater(delay, self._due)
+        else:
+            self._timer.reset(delay)
+        self._armedAt = deadline
+
+    def _due(self) -> None:
+        # The timer may fire a rounding error early; the node must see its own deadline.
+        now = max(self.clock.seconds(), self._armedAt)
+        self._timer = None
+        self._armedAt = _NEVER
+        self.node.handleTimeout(now)
+        self.drain()
+
+
+def _connectionOf(link: NodeLink) -> NodeConnection:
+    assert isinstance(link.connection, NodeConnection)
+    return link.connection

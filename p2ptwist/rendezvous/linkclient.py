@@ -1,0 +1,418 @@
+"""
+A peer's link to a rendezvous node, as a service that keeps it up.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.defer import TimeoutError as DeferredTimeout
+from twisted.internet.endpoints import (
+    HostnameEndpoint,
+    TCP4ClientEndpoint,
+    TCP6ClientEndpoint,
+    clientFromString,
+)
+from twisted.internet.error import DNSLookupError
+from twisted.internet.interfaces import (
+    IAddress,
+    IProtocolFactory,
+    IReactorTime,
+    IStreamClientEndpoint,
+)
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from p2ptwist.core.address import HostPort, isIPv6
+from p2ptwist.core.link.backoff import BACKOFF_CAP, Backoff
+from p2ptwist.core.link.client import (
+    Claimant,
+    LinkEvent,
+    MessageReceived,
+    PeerUnreachable,
+    Up,
+)
+from p2ptwist.core.link.messages import INSTANCE_LENGTH
+from p2ptwist.core.link.reasons import Reason
+from p2ptwist.errors import (
+    LinkDown,
+    LocalUsageError,
+    NameNotResolved,
+    RendezvousRefused,
+    RendezvousUnreachable,
+)
+from p2ptwist.interfaces import IIdentity, ILink, ILinkReceiver, IWelcome
+from p2ptwist.rendezvous.linkconnection import LinkConnection
+from p2ptwist.rendezvous.linklifecycle import LifecycleCore, makeLifecycle
+
+CONNECT_DELAY = 15.0  # seconds for name resolution, TCP and TLS; Linux sends its SYN four times
+
+_log = Logger()
+
+
+@implementer(IWelcome)
+@dataclass(frozen=True, slots=True)
+class Welcome:
+    """
+    What the node said when the link came up.
+
+    @ivar nodeName: the name that the node gives itself.
+    @ivar observedAddress: where the node saw the connection come from; C{("", 0)} when it is not
+        on IP.
+    @ivar stunServers: UDP addresses; an empty host stands for the node's own.
+    """
+
+    nodeName: str
+    observedAddress: HostPort
+    stunServers: tuple[HostPort, ...]
+
+
+def rendezvousEndpoint(reactor: object, description: str) -> IStreamClientEndpoint:
+    """
+    The endpoint of a node, from a string such as C{"tcp:rendezvous.example:8470"}.
+
+    A C{tcp:} name is tried on all its IPv6 and IPv4 addresses (RFC 8305); what is not
+    C{tcp:HOST:PORT} goes to C{twisted.internet.endpoints.clientFromString}.
+
+    @raise LocalUsageError: when C{description} is not an endpoint.
+    """
+    try:
+        return _endpoint(reactor, description)
+    except (ValueError, TypeError, KeyError, IndexError) as error:
+        raise LocalUsageError(
+            f"{description!r} is not the endpoint of a rendezvous node ({error}): write "
+            "tcp:HOST:PORT"
+        ) from None
+
+
+def _endpoint(reactor: object, description: str) -> IStreamClientEndpoint:
+    kind, _, rest = description.partition(":")
+    host, _, port = rest.replace("\\:", "\0").partition(":")
+    if kind != "tcp" or not port.isdecimal():
+        endpoint: IStreamClientEndpoint = clientFromString(reactor, description)
+        return endpoint
+    host = host.replace("\0", ":").strip("[]")
+    if not 0 < int(port) < 65536:
+        raise ValueError("a port is a number from 1 to 65535")
+    try:
+        literal = TCP6ClientEndpoint if isIPv6(host) else TCP4ClientEndpoint
+    except LocalUsageError:
+        return HostnameEndpoint(reactor, host, int(port), timeout=CONNECT_DELAY)
+    return literal(reactor, host, int(port), timeout=CONNECT_DELAY)
+
+
+@implementer(IProtocolFactory)
+class _LinkConnections:
+    """
+    What an endpoint makes a connection with.
+    """
+
+    def __init__(self, build: Callable[[], LinkConnection]) -> None:
+        self._build = build
+
+    def doStart(self) -> None: ...
+
+    def doStop(self) -> None: ...
+
+    def buildProtocol(self, addr: IAddress | None) -> LinkConnection:
+        return self._build()
+
+
+@implementer(ILink)
+class RendezvousLink(Service):
+    """
+    A link that comes back, with jittered back-off, for as long as this service runs.
+
+    @ivar receiver: who is told what happens; set it before the service starts.
+    @ivar description: the node's endpoint, as errors name it.
+    """
+
+    receiver: ILinkReceiver | None = None
+
+    def __init__(
+        self,
+        reactor: IReactorTime,
+        endpoint: IStreamClientEndpoint,
+        identity: IIdentity,
+        *,
+        description: str | None = None,
+        nodeName: str | None = None,
+        jitter: random.Random | None = None,
+    ) -> None:
+        """
+        @param reactor: where time comes from.
+        @param endpoint: the way to the node.
+        @param identity: signs; its public key is what others reach this peer by.
+        @param description: what errors call the endpoint; its C{repr} when left out.
+        @param nodeName: the only node to accept, by its name; any when left out.
+        @param jitter: spreads attempts and pings; the system's randomness when left out.
+        """
+        self.description = repr(endpoint) if description is None else description
+        self._clock = reactor
+        self._endpoint = endpoint
+        self._identity = identity
+        self._nodeName = nodeName
+        self._jitter = jitter or random.SystemRandom()
+        self._instance = os.urandom(INSTANCE_LENGTH)
+        self._takeOver = True
+        self._retryAfter = 0
+        self._backoff = Backoff(self._jitter)
+        self._welcome: Welcome | None = None
+        self._stopped = False
+        self._waiters: list[Deferred[IWelcome]] = []
+        self._stopWaiters: list[Deferred[None]] = []
+        self._notices: deque[Callable[[], object]] = deque()
+        self._notifying = False
+        self._core = LifecycleCore(
+            reactor, self._connect, self._notify, self._nextDelay, self._cleared
+        )
+        self._life = makeLifecycle(self._core)
+
+    @classmethod
+    def fromString(
+        cls, reactor: IReactorTime, description: str, identity: IIdentity
+    ) -> RendezvousLink:
+        """
+        A link to the node at C{description}, such as C{"tcp:rendezvous.example:8470"}.
+
+        @raise LocalUsageError: when C{description} is not an endpoint.
+        """
+        endpoint = rendezvousEndpoint(reactor, description)
+        return cls(reactor, endpoint, identity, description=description)
+
+    # IService
+
+    def startService(self) -> None:
+        """
+        Bring the link up, and keep it up.
+        """
+        super().startService()
+        self._stopped = False
+        self._life.start()
+        self._notify()
+
+    def stopService(self) -> Deferred[None]:
+        """
+        Send what was written, and close.
+
+        @return: a Deferred that fires when nothing is left: no connection, no delayed call.
+            Whoever waits in L{whenUp} gets L{p2ptwist.errors.LinkDown}.
+        """
+        super().stopService()
+        done: Deferred[None] = Deferred()
+        self._stopped = True
+        self._stopWaiters.append(done)
+        reason = Failure(LinkDown(f"the link to {self.description} was stopped"))
+        self._goDown(reason)
+        self._failWaiters(reason)
+        self._life.stop()
+        self._notify()
+        return done
+
+    # ILink
+
+    def send(self, to: bytes, payload: bytes) -> None:
+        """
+        Send C{payload} to the peer whose public key is C{to}.
+
+        @raise LinkDown: while there is no link, or when the node takes nothing for so long that
+            64 KiB wait.
+        @raise LocalUsageError: when C{to} is not a key, or C{payload} is longer than the node
+            takes (16,351 bytes as a rule).
+        """
+        connection = self._core.connection
+        if self._welcome is None or connection is None:
+            raise LinkDown(
+                f"there is no link to {self.description} at this moment: wait for whenUp()"
+            )
+        if connection.full:
+            raise LinkDown(f"{self.description} does not keep up with what is sent: send less")
+        connection.send(to, payload)
+
+    def whenUp(self) -> Deferred[IWelcome]:
+        """
+        @return: a Deferred that fires with the node's welcome as soon as the link is up, at once
+            when it is; fails with the reason of the next failed attempt, or with
+            L{p2ptwist.errors.LinkDown} when the service is stopped.  It can be cancelled.
+        """
+        if self._welcome is not None:
+            return succeed(self._welcome)
+        if self._stopped:
+            return fail(LinkDown(f"the link to {self.description} was stopped: start it"))
+        waiter: Deferred[IWelcome] = Deferred(self._waiters.remove)
+        self._waiters.append(waiter)
+        return waiter
+
+    def probe(self) -> None:
+        """
+        Find out whether the link is alive: call it when there is a reason to doubt.  A link on
+        which nothing comes for 10 s goes down and is made anew.
+        """
+        if self._welcome is not None and self._core.connection is not None:
+            self._core.connection.probe()
+
+    # What the lifecycle wants.
+
+    def _connect(self) -> Deferred[LinkConnection]:
+        claimant = Claimant(
+            self._identity.publicKey,
+            self._identity.sign,
+            self._instance,
+            self._takeOver,
+            self._nodeName,
+        )
+        factory = _LinkConnections(
+            lambda: LinkConnection(
+                self._clock, claimant, self._jitter, self._eventReceived, self._connectionLost
+            )
+        )
+        # An endpoint's Deferred is generic in the protocol, which zope.interface cannot say.
+        attempt: Deferred[LinkConnection] = self._endpoint.connect(factory)  # type: ignore[assignment]
+        attempt.addTimeout(CONNECT_DELAY, self._clock)
+        return attempt.addErrback(self._attemptFailed)
+
+    def _nextDelay(self) -> float:
+        """
+        Seconds before the next attempt.  A peer that was displaced is in no hurry.
+        """
+        retryAfter, self._retryAfter = self._retryAfter, 0
+        delay = self._backoff.next(retryAfter)
+        _log.info(
+            "link to {node}: next attempt in {delay:.1f} s", node=self.description, delay=delay
+        )
+        return delay
+
+    def _cleared(self) -> None:
+        waiters, self._stopWaiters = self._stopWaiters, []
+        for waiter in waiters:
+            self._notices.append(partial(waiter.callback, None))
+
+    # What happens to attempts and connections.
+
+    def _attemptFailed(self, failure: Failure) -> Failure:
+        result = Failure(_unreachable(self.description, failure))
+        self._failWaiters(result)
+        return result
+
+    def _eventReceived(self, connection: LinkConnection, event: LinkEvent) -> None:
+        if connection is not self._core.connection:
+            return
+        receiver = self.receiver
+        if isinstance(event, Up):
+            self._goUp(connection, event)
+        elif receiver is not None and isinstance(event, MessageReceived):
+            self._notices.append(partial(receiver.messageReceived, event.sender, event.payload))
+        elif receiver is not None and isinstance(event, PeerUnreachable):
+            self._notices.append(partial(receiver.peerUnreachable, event.peer))
+        self._notify()
+
+    def _connectionLost(self, connection: LinkConnection, failure: Failure) -> None:
+        if connection is not self._core.connection:
+            return
+        if connection.upSince is not None:
+            self._backoff.linkLasted(self._clock.seconds() - connection.upSince)
+        reason = Failure(self._reasonOf(connection, failure))
+        self._goDown(reason)
+        self._failWaiters(reason)
+        self._life.lost(reason)
+        self._notify()
+
+    def _reasonOf(self, connection: LinkConnection, failure: Failure) -> Exception:
+        """
+        Why the connection ended, as the program is told; and how the next attempt is made.
+        """
+        ended = connection.ended
+        where = self.description
+        if ended is None and connection.upSince is None:
+            return RendezvousUnreachable(
+                f"{where} closed the connection before the link was up "
+                f"({failure.getErrorMessage()}): check that it is a rendezvous node"
+            )
+        if ended is None:
+            return LinkDown(f"the link to {where} was lost ({failure.getErrorMessage()})")
+        self._retryAfter = ended.retryAfter
+        if ended.word == Reason.DISPLACED.word:
+            self._takeOver = False
+            self._retryAfter = int(BACKOFF_CAP)
+        message = f"the rendezvous node at {where}: {ended.text}"
+        if ended.byNode or (connection.upSince is None and ended.word != "silent"):
+            return RendezvousRefused(message, ended.word)
+        if connection.upSince is None:
+            return RendezvousUnreachable(f"{message}: check that it is a rendezvous node")
+        return LinkDown(message)
+
+    def _goUp(self, connection: LinkConnection, event: Up) -> None:
+        connection.upSince = self._clock.seconds()
+        self._takeOver = True
+        said = event.welcome
+        self._welcome = Welcome(event.nodeName, said.observedAddress, said.stunServers)
+        _log.info("link to {node} is up", node=self.description)
+        self._life.welcomed()
+        if self.receiver is not None:
+            self._notices.append(partial(self.receiver.linkUp, self._welcome))
+        waiters, self._waiters = self._waiters, []
+        for waiter in waiters:
+            self._notices.append(partial(_fire, waiter, self._welcome))
+
+    def _goDown(self, reason: Failure) -> None:
+        if self._welcome is None:
+            return
+        self._welcome = None
+        _log.info(
+            "link to {node} is down: {reason}", node=self.description, reason=str(reason.value)
+        )
+        if self.receiver is not None:
+            self._notices.append(partial(self.receiver.linkDown, reason))
+
+    # What the program is told.
+
+    def _failWaiters(self, reason: Failure) -> None:
+        waiters, self._waiters = self._waiters, []
+        for waiter in waiters:
+            self._notices.append(partial(_fire, waiter, reason))
+
+    def _notify(self) -> None:
+        """
+        Tell the program what there is to tell, in order, never from inside an earlier telling.
+        """
+        if self._notifying:
+            return
+        self._notifying = True
+        while self._notices:
+            notice = self._notices.popleft()
+            try:
+                notice()
+            except Exception:
+                _log.failure("a receiver of {node} failed", node=self.description)
+        self._notifying = False
+
+
+def _fire(waiter: Deferred[IWelcome], result: IWelcome | Failure) -> None:
+    if not waiter.called:  # cancelled in the meantime
+        waiter.callback(result)
+
+
+def _unreachable(description: str, failure: Failure) -> Exception:
+    """
+    What an attempt that failed means to the program.
+    """
+    if failure.check(DNSLookupError):
+        return NameNotResolved(
+            f"the host name in {description} has no address: check its spelling and this machine's "
+            "name server"
+        )
+    why = failure.getErrorMessage()
+    if failure.check(DeferredTimeout):
+        why = f"no answer within {CONNECT_DELAY:.0f} s"
+    return RendezvousUnreachable(
+        f"no connection to the rendezvous node at {description} ({why}): check the address, and "
+        "that the node runs"
+    )

@@ -1,0 +1,200 @@
+"""
+The peer's connection: what feeds L{p2ptwist.core.link.client.LinkClient} from a Twisted transport.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+
+from twisted.internet.interfaces import (
+    IDelayedCall,
+    IProtocol,
+    IPushProducer,
+    IReactorTime,
+    ITransport,
+)
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from p2ptwist.core.link.client import Claimant, Ended, LinkClient, LinkEvent
+from p2ptwist.rendezvous.connections import StreamTransport, withoutDelay
+
+
+@implementer(IProtocol, IPushProducer)
+class LinkConnection:
+    """
+    One connection to a node, from its making to its loss.
+
+    @ivar ended: why the link ended, when the machine said so.
+    @ivar full: whether the transport's buffer is full, 64 KiB.
+    @ivar upSince: when the link came up, or L{None}.
+    """
+
+    transport: StreamTransport
+
+    def __init__(
+        self,
+        clock: IReactorTime,
+        claimant: Claimant,
+        jitter: random.Random,
+        deliver: Callable[[LinkConnection, LinkEvent], object],
+        lost: Callable[[LinkConnection, Failure], object],
+    ) -> None:
+        """
+        @param deliver: called with each event but the end; must not raise.
+        @param lost: called when the connection is gone; must not raise.
+        """
+        self.ended: Ended | None = None
+        self.full = False
+        self.upSince: float | None = None
+        self._clock = clock
+        self._claimant = claimant
+        self._jitter = jitter
+        self._deliver = deliver
+        self._lost = lost
+        self._machine: LinkClient | None = None
+        self._timer: IDelayedCall | None = None
+        self._draining = False
+
+    # IProtocol
+
+    def makeConnection(self, transport: ITransport) -> None:
+        """
+        Begin: the node speaks first.
+        """
+        self.transport = transport  # type: ignore[assignment]
+        withoutDelay(transport)
+        self.transport.registerProducer(self, True)
+        self._machine = LinkClient(self._claimant, self._clock.seconds(), self._jitter)
+        self._drain()
+
+    def connectionMade(self) -> None:
+        """
+        Never called by itself; L{makeConnection} does it all.
+        """
+
+    def dataReceived(self, data: bytes) -> None:
+        """
+        Feed the machine.
+        """
+        if self._machine is not None:
+            self._machine.receiveBytes(data, self._clock.seconds())
+            self._drain()
+
+    def connectionLost(self, reason: Failure) -> None:
+        """
+        Free everything and say so.
+        """
+        self._release()
+        self._lost(self, reason)
+
+    # IPushProducer
+
+    def pauseProducing(self) -> None:
+        """
+        The transport's buffer is full.
+        """
+        self.full = True
+
+    def resumeProducing(self) -> None:
+        """
+        The transport's buffer is empty.
+        """
+        self.full = False
+
+    def stopProducing(self) -> None:
+        """
+        The transport is gone; L{connectionLost} follows.
+        """
+
+    # What the link wants.
+
+    def send(self, to: bytes, payload: bytes) -> None:
+        """
+        Send a message; the link is up.
+        """
+        if self._machine is not None:
+            self._machine.send(to, payload, self._clock.seconds())
+            self._drain()
+
+    def probe(self) -> None:
+        """
+        Find out whether the link is alive.
+        """
+        if self._machine is not None:
+            self._machine.probe(self._clock.seconds())
+            self._drain()
+
+    def close(self) -> None:
+        """
+        Send what was written and close; deliver nothing more.
+        """
+        self._release()
+        self.transport.unregisterProducer()
+        self.transport.loseConnection()
+
+    def abort(self) -> None:
+        """
+        Close at once; deliver nothing more.
+        """
+        self._release()
+        self.transport.abortConnection()
+
+    # The pump.
+
+    def _drain(self) -> None:
+        """
+        Send, deliver and re-arm.  A call from inside a delivery is left to the one that delivers.
+        """
+        if self._draining:
+            return
+        self._draining = True
+        try:
+            while self._drainOnce():
+                pass
+        finally:
+            self._draining = False
+        self._rearm()
+
+    def _drainOnce(self) -> bool:
+        machine = self._machine
+        if machine is None:
+            return False
+        data = machine.pollTransmit()
+        if data is not None:
+            self.transport.write(data)
+        event = machine.pollEvent()
+        if event is None:
+            return data is not None
+        if isinstance(event, Ended):
+            self.ended = event
+            self.abort()
+        else:
+            self._deliver(self, event)
+        return True
+
+    def _rearm(self) -> None:
+        deadline = None if self._machine is None else self._machine.deadline()
+        if deadline is None:
+            return
+        delay = max(0.0, deadline - self._clock.seconds())
+        if self._timer is None:
+            self._timer = self._clock.callLater(delay, self._due)
+        else:
+            self._timer.reset(delay)
+
+    def _due(self) -> None:
+        self._timer = None
+        assert self._machine is not None
+        # The timer may fire a rounding error early; the machine must see its own deadline.
+        deadline = self._machine.deadline()
+        now = self._clock.seconds()
+        self._machine.handleTimeout(now if deadline is None else max(now, deadline))
+        self._drain()
+
+    def _release(self) -> None:
+        self._machine = None
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
