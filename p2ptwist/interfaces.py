@@ -103,3 +103,24 @@ class ILink(Interface):
             (L{p2ptwist.errors.RendezvousUnreachable}, L{p2ptwist.errors.RendezvousRefused},
             L{p2ptwist.errors.NameNotResolved}).  It can be cancelled.
         """
+
+
+class IPathReceiver(Interface):
+    """
+    Whoever uses a direct path: an object of the application's.
+    """
+
+    def datagramReceived(data: bytes) -> None:
+        """
+        A datagram came from the other side.
+        """
+
+    def pathMoved() -> None:
+        """
+        Datagrams go to another address of the other side from now on.
+        """
+
+    def pathLost(reason: Failure) -> None:
+        """
+        The path ended (L{p2ptwist.errors.PathLost}).  Nothing comes after this.
+        """

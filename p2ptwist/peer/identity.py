@@ -1,0 +1,124 @@
+"""
+A peer's identity: an Ed25519 key pair in a file that only its owner can read.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from contextlib import suppress
+from pathlib import Path
+
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+    load_pem_private_key,
+)
+from zope.interface import implementer
+
+from p2ptwist.core.peerid import encodePeerID
+from p2ptwist.errors import IdentityUnusable
+from p2ptwist.interfaces import IIdentity
+
+_OTHERS = stat.S_IRWXG | stat.S_IRWXO
+_LARGEST = 4096  # bytes; a PEM file with an Ed25519 key has 119
+
+
+@implementer(IIdentity)
+class Identity:
+    """
+    An Ed25519 key pair.
+
+    @ivar publicKey: the raw public key, exactly 32 bytes.
+    @ivar peerID: the same in lower-case base32, 52 characters: what others call this peer by.
+    """
+
+    def __init__(self, key: Ed25519PrivateKey) -> None:
+        self._key = key
+        self.publicKey = key.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
+        self.peerID = encodePeerID(self.publicKey)
+
+    def sign(self, data: bytes) -> bytes:
+        """
+        @return: the signature of C{data}, exactly 64 bytes (RFC 8032).
+        """
+        return self._key.sign(data)
+
+
+def generateIdentity() -> Identity:
+    """
+    @return: a new identity, in memory only.
+    """
+    return Identity(Ed25519PrivateKey.generate())
+
+
+def loadIdentity(path: str | Path) -> Identity:
+    """
+    @param path: a PEM file (PKCS #8) with an Ed25519 private key, readable by its owner alone.
+    @raise IdentityUnusable: when it is anything else, with what to do.
+    """
+    try:
+        with open(path, "rb") as file:
+            mode = os.fstat(file.fileno()).st_mode
+            data = file.read(_LARGEST + 1)
+    except OSError as error:
+        raise IdentityUnusable(f"cannot read the identity file {path}: {error.strerror}") from None
+    if os.name == "posix" and mode & _OTHERS:
+        raise IdentityUnusable(
+            f"the identity file {path} can be read by others: run 'chmod 600 {path}', and make a "
+            "new one if somebody may have copied it"
+        )
+    key = None
+    with suppress(ValueError, TypeError, UnsupportedAlgorithm):
+        key = load_pem_private_key(data, password=None)
+    if not isinstance(key, Ed25519PrivateKey):
+        raise IdentityUnusable(
+            f"{path} is not an identity file: expected an Ed25519 private key in PEM form; name "
+            "another file, or one that does not exist yet to have it made"
+        )
+    return Identity(key)
+
+
+def createIdentity(path: str | Path) -> Identity:
+    """
+    Make a new identity and its file, which nobody else can read at any moment.
+
+    @raise IdentityUnusable: when the file cannot be made, or exists.
+    """
+    identity = generateIdentity()
+    pem = identity._key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    # Written beside and then linked: the name appears at once, whole, and never over another file.
+    beside = f"{path}.{os.getpid()}.new"
+    try:
+        descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        try:
+            with open(descriptor, "wb") as file:
+                file.write(pem)
+                file.flush()
+                os.fsync(file.fileno())
+            os.link(beside, path)
+        finally:
+            os.unlink(beside)
+    except OSError as error:
+        raise IdentityUnusable(f"cannot make the identity file {path}: {error.strerror}") from None
+    return identity
+
+
+def loadOrCreateIdentity(path: str | Path) -> Identity:
+    """
+    @return: the identity in that file, which is made if there is none.
+    @raise IdentityUnusable: when the file cannot be used or made.
+    """
+    if os.path.lexists(path):
+        return loadIdentity(path)
+    try:
+        return createIdentity(path)
+    except IdentityUnusable:
+        # Another process may have been faster, which is as good.
+        if os.path.lexists(path):
+            return loadIdentity(path)
+        raise
