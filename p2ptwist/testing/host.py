@@ -5,37 +5,45 @@ Hosts: Twisted reactors in virtual time.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, cast
 
+from twisted.internet.abstract import isIPAddress, isIPv6Address
+from twisted.internet.address import IPv4Address
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import (
+    Binding,
+    IConnector,
     IDelayedCall,
     IHostnameResolver,
     IListeningPort,
     IReactorFDSet,
     IReactorFromThreads,
     IReactorPluggableNameResolver,
+    IReactorTCP2,
     IReactorTime,
     IReactorUDP,
     IReadDescriptor,
     IWriteDescriptor,
+    _Binding,
 )
-from twisted.internet.protocol import DatagramProtocol
+from twisted.internet.protocol import ClientFactory, DatagramProtocol, ServerFactory
 from zope.interface import implementer
 
 from p2ptwist.interfaces import IHostAddresses
 from p2ptwist.testing.clock import DelayedCall
 from p2ptwist.testing.counters import Counters
-from p2ptwist.testing.dns import Resolver
+from p2ptwist.testing.dns import FirstAddress, Resolver
 from p2ptwist.testing.link import Link, Wire
 from p2ptwist.testing.network import Network
 from p2ptwist.testing.stack import Stack
-from p2ptwist.testing.transports import UDPPort
+from p2ptwist.testing.transports import TCPConnector, TCPPort, UDPPort
 from p2ptwist.testing.world import World
 
 
 @implementer(
     IReactorTime,
     IReactorUDP,
+    IReactorTCP2,
     IReactorFDSet,
     IReactorFromThreads,
     IReactorPluggableNameResolver,
@@ -159,6 +167,18 @@ class Host:
         previous, self.nameResolver = self.nameResolver, resolver
         return previous
 
+    def resolve(self, name: str, timeout: Sequence[int] = (1, 3, 11, 45)) -> Deferred[str]:
+        """
+        Look up the IPv4 address of C{name}.
+
+        @return: fires with an address; fails with L{DNSLookupError} when there is none.
+        """
+        if isIPAddress(name) or isIPv6Address(name):
+            return succeed(name)
+        first = FirstAddress(name)
+        self.nameResolver.resolveHostName(first, name, addressTypes=[IPv4Address])
+        return first.result
+
     # IReactorUDP
 
     def listenUDP(
@@ -171,10 +191,42 @@ class Host:
         """
         Open a UDP port.  See L{IReactorUDP}.
         """
-        listening = UDPPort(port, protocol, interface, maxPacketSize, self)
-        listening.stack = self._stack
+        listening = UDPPort(self, self._stack, port, protocol, interface, maxPacketSize)
         listening.startListening()
         return listening
+
+    # IReactorTCP
+
+    def listenTCP(
+        self,
+        port: int | _Binding,
+        factory: ServerFactory,
+        backlog: int = 50,
+        interface: str | None = "",
+    ) -> IListeningPort:
+        """
+        Wait for TCP connections.  See L{IReactorTCP2}.
+        """
+        listening = TCPPort(self, self._stack, port, factory, backlog, interface or "")
+        listening.startListening()
+        return listening
+
+    def connectTCP(
+        self,
+        host: str,
+        port: int,
+        factory: ClientFactory[Any],
+        timeout: float = 30.0,
+        bindAddress: _Binding | tuple[str, int] | None = None,
+    ) -> IConnector:
+        """
+        Open a TCP connection.  See L{IReactorTCP2}.
+        """
+        binding = cast(Binding, bindAddress)  # what the interface calls by two names
+        connector = TCPConnector(host, port, factory, timeout, binding, self)
+        connector.stack = self._stack
+        connector.connect()
+        return connector
 
     # IReactorFDSet, for Twisted's transports
 
@@ -211,8 +263,8 @@ class Host:
             self.removeReader(reader)
         for writer in writers:
             self.removeWriter(writer)
-        removed: list[IReadDescriptor | IWriteDescriptor] = [*readers]
-        return removed + [writer for writer in writers if writer not in readers]
+        removed: list[IReadDescriptor | IWriteDescriptor] = [*writers]
+        return [*(reader for reader in readers if reader not in removed), *removed]
 
     def getReaders(self) -> list[IReadDescriptor]:
         """

@@ -70,16 +70,17 @@ class Ports:
         return self._bound.get((kind, port), [])
 
     def receiver(
-        self, kind: socket.SocketKind, local: HostPort, remote: HostPort
+        self, kind: socket.SocketKind, local: HostPort, remote: HostPort, listening: bool = False
     ) -> SimulatedSocket | None:
         """
+        @param listening: whether to look at those only that listen for connections.
         @return: the socket that a packet from C{remote} to C{local} is for: one connected to
             C{remote}, else one bound to just C{local}, else one bound to all addresses.
         """
         best, bestScore = None, 0
         for sock in self._bound.get((kind, local[1]), ()):
             score = _score(sock, local[0], remote)
-            if score > bestScore:
+            if score > bestScore and (sock.isListening or not listening):
                 best, bestScore = sock, score
         return best
 

@@ -1,0 +1,253 @@
+"""
+Simulated TCP sockets.
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+import struct
+from collections import deque
+from typing import TYPE_CHECKING
+
+from p2ptwist.core.address import HostPort
+from p2ptwist.testing.sendqueue import SEND_BUFFER
+from p2ptwist.testing.sockets import SimulatedSocket, SocketAddress, osError
+from p2ptwist.testing.tcp import TCPConnection, TCPState
+
+if TYPE_CHECKING:
+    from p2ptwist.testing.stack import Stack
+
+# A third of the buffer, as in Linux, so that a sender is not woken for every few octets.
+_WRITABLE_ROOM = SEND_BUFFER // 3
+
+
+class StreamSocket(SimulatedSocket):
+    """
+    A TCP socket that never blocks: one end of a connection, or a listener.
+
+    @ivar connection: the connection, once there is one.
+    """
+
+    type = socket.SOCK_STREAM
+
+    def __init__(self, stack: Stack, family: socket.AddressFamily) -> None:
+        """
+        @param stack: the host's.
+        @param family: C{AF_INET} or C{AF_INET6}.
+        """
+        super().__init__(stack, family)
+        self.connection: TCPConnection | None = None
+        self._backlog: int | None = None
+        self._accepted: deque[StreamSocket] = deque()
+        self._readingEnded = False
+        self._resetOnClose = False
+
+    def setsockopt(self, level: int, option: int, value: int | bytes) -> None:
+        """
+        Set an option; C{SO_LINGER} of 0 seconds makes L{close} reset the connection.
+        """
+        if (level, option) == (socket.SOL_SOCKET, socket.SO_LINGER) and isinstance(value, bytes):
+            isOn, seconds = struct.unpack("ii", value)
+            self._resetOnClose = bool(isOn) and seconds == 0
+        super().setsockopt(level, option, value)
+
+    def getsockopt(self, level: int, option: int) -> int:
+        """
+        @return: what was set, or 0; for C{SO_ERROR} what went wrong, once.
+        """
+        if (level, option) == (socket.SOL_SOCKET, socket.SO_ERROR):
+            return self._takeError()
+        return super().getsockopt(level, option)
+
+    # Listening
+
+    @property
+    def isListening(self) -> bool:
+        """
+        Whether it waits for connections.
+        """
+        return self._backlog is not None
+
+    @property
+    def hasRoom(self) -> bool:
+        """
+        Whether one more connection may wait to be accepted.
+        """
+        return self._backlog is not None and len(self._accepted) <= self._backlog
+
+    def listen(self, backlog: int) -> None:
+        """
+        Wait for connections, of which C{backlog} may wait to be accepted.
+        """
+        if self.local is None:
+            self.stack.ports.bind(self, "", 0)
+        self._backlog = backlog
+
+    def accept(self) -> tuple[StreamSocket, SocketAddress]:
+        """
+        @return: the socket of a connection, and where it comes from.
+        @raise OSError: C{EAGAIN} when there is none.
+        """
+        if not self._accepted:
+            raise osError(errno.EAGAIN)
+        child = self._accepted.popleft()
+        return child, child.getpeername()
+
+    def offer(self, child: StreamSocket) -> None:
+        """
+        A connection to this listener is open.
+        """
+        self._accepted.append(child)
+        self.stack.poller.wake(self)
+
+    # Connecting
+
+    def connect_ex(self, address: SocketAddress) -> int:
+        """
+        Start to connect.
+
+        @return: C{EINPROGRESS}, C{EALREADY} or C{EISCONN}, or what went wrong.
+        """
+        connection = self.connection
+        if connection is not None:
+            return errno.EALREADY if connection.state is TCPState.SYN_SENT else errno.EISCONN
+        try:
+            self.stack.tcp.connect(self, self.inward(address))
+        except socket.gaierror:
+            raise
+        except OSError as error:
+            return error.errno or errno.EINVAL
+        return errno.EINPROGRESS
+
+    def bindForConnecting(self, remote: HostPort) -> HostPort:
+        """
+        Complete the local address for a connection to C{remote}.
+
+        @raise OSError: when there is no free port or no route.
+        """
+        host = self.stack.sourceFor(remote[0], self.local[0] if self.local else "")
+        if self.local is None:
+            self.stack.ports.bind(self, "", 0)
+        assert self.local is not None
+        return (host, self.local[1])
+
+    def changed(self) -> None:
+        """
+        The connection may have become ready, or ended.
+        """
+        self.stack.poller.wake(self)
+
+    # Transferring
+
+    def send(self, data: bytes | memoryview) -> int:
+        """
+        @return: how many octets of C{data} were taken.
+        @raise OSError: C{EAGAIN} when there is no room; C{EPIPE}, C{ENOTCONN}, or what ended the
+            connection.
+        """
+        connection = self._requireConnection()
+        self._raiseError()
+        if connection.state in (TCPState.SYN_SENT, TCPState.SYN_RECEIVED):
+            raise osError(errno.EAGAIN)
+        if connection.finished or not connection.isOpen:
+            raise osError(errno.EPIPE)
+        taken = connection.write(bytes(data))
+        if data and not taken:
+            raise osError(errno.EAGAIN)
+        return taken
+
+    def recv(self, size: int) -> bytes:
+        """
+        @return: up to C{size} octets; none once the peer has sent all, or reading was shut down.
+        @raise OSError: C{EAGAIN} when there is nothing yet; C{ENOTCONN}, or what ended the
+            connection.
+        """
+        connection = self._requireConnection()
+        if connection.unread and not self._readingEnded:
+            return connection.read(size)
+        self._raiseError()
+        if self._isAtEnd(connection):
+            return b""
+        raise osError(errno.EAGAIN)
+
+    def shutdown(self, how: int) -> None:
+        """
+        End reading, writing or both.
+
+        @param how: C{SHUT_RD}, C{SHUT_WR} or C{SHUT_RDWR}.
+        @raise OSError: C{ENOTCONN}.
+        """
+        if self.isListening:
+            return
+        connection = self._requireConnection()
+        if how != socket.SHUT_WR:
+            self._readingEnded = True
+        if how != socket.SHUT_RD:
+            connection.shutdownWrite()
+
+    def close(self) -> None:
+        """
+        Free everything.  What was written is still sent, in the background.
+        """
+        super().close()
+        self._backlog = None
+        for child in self._accepted:
+            child.reset()
+        self._accepted.clear()
+        if self.connection is not None:
+            if self._resetOnClose:
+                self.connection.abort()
+            else:
+                self.connection.close()
+
+    def reset(self) -> None:
+        """
+        Close, and reset the connection.
+        """
+        self._resetOnClose = True
+        self.close()
+
+    def isReadable(self) -> bool:
+        """
+        @return: whether L{recv} or L{accept} would tell something.
+        """
+        connection = self.connection
+        if connection is None:
+            return bool(self._accepted)
+        return bool(connection.unread) or self._isAtEnd(connection)
+
+    def isWritable(self) -> bool:
+        """
+        @return: whether L{send} would take much, or fail.
+        """
+        connection = self.connection
+        if connection is None:
+            return False
+        if connection.state in (TCPState.SYN_SENT, TCPState.SYN_RECEIVED):
+            return False
+        return connection.finished or not connection.isOpen or connection.room >= _WRITABLE_ROOM
+
+    def _isAtEnd(self, connection: TCPConnection) -> bool:
+        return (
+            self._readingEnded
+            or connection.peerFinished
+            or connection.state in (TCPState.CLOSED, TCPState.TIME_WAIT)
+        )
+
+    def _requireConnection(self) -> TCPConnection:
+        if self.connection is None:
+            raise osError(errno.ENOTCONN)
+        return self.connection
+
+    def _raiseError(self) -> None:
+        number = self._takeError()
+        if number:
+            raise osError(number)
+
+    def _takeError(self) -> int:
+        connection = self.connection
+        if connection is None:
+            return 0
+        number, connection.error = connection.error, 0
+        return number
