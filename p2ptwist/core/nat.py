@@ -1,5 +1,5 @@
 """
-What a NAT does to the packets of one host, in the words of RFC 4787.
+How a NAT behaves, in the words of RFC 4787.
 """
 
 from __future__ import annotations
@@ -8,9 +8,10 @@ import enum
 from dataclasses import dataclass
 
 
-class NATMapping(enum.Enum):
+class NATMapping(enum.StrEnum):
     """
-    When a NAT uses the same external address and port again (RFC 4787 section 4.1).
+    When a NAT uses one external address for what leaves one internal address and port (RFC 4787
+    section 4.1): whatever the destination, per destination host, or per destination host and port.
     """
 
     ENDPOINT_INDEPENDENT = "endpoint-independent"
@@ -18,9 +19,10 @@ class NATMapping(enum.Enum):
     ADDRESS_AND_PORT_DEPENDENT = "address-and-port-dependent"
 
 
-class NATFiltering(enum.Enum):
+class NATFiltering(enum.StrEnum):
     """
-    Whose packets a NAT lets in through a mapping (RFC 4787 section 5).
+    Whom a NAT lets in to an address that it mapped (RFC 4787 section 5): anybody, hosts that were
+    sent to, or hosts and ports that were sent to.
     """
 
     ENDPOINT_INDEPENDENT = "endpoint-independent"
@@ -31,16 +33,22 @@ class NATFiltering(enum.Enum):
 @dataclass(frozen=True, slots=True)
 class NATBehavior:
     """
-    What was found out about a NAT.
+    What is known about the NATs between a port and the Internet, taken together.
 
-    @ivar mapping: L{None} where it was not found out.
-    @ivar filtering: L{None} where it was not found out.
+    No NAT at all behaves as endpoint-independent mapping.
+
+    @ivar mapping: L{None} for unknown.
+    @ivar filtering: L{None} for unknown.
     """
 
     mapping: NATMapping | None = None
     filtering: NATFiltering | None = None
 
     def __str__(self) -> str:
-        mapping = "unknown" if self.mapping is None else self.mapping.value
-        filtering = "unknown" if self.filtering is None else self.filtering.value
-        return f"{mapping} mapping with {filtering} filtering"
+        """
+        @return: words for people, such as C{"endpoint-independent mapping with unknown filtering"}.
+        """
+        return f"{self.mapping or 'unknown'} mapping with {self.filtering or 'unknown'} filtering"
+
+
+UNKNOWN_BEHAVIOR = NATBehavior()

@@ -209,7 +209,7 @@ def decode(datagram: bytes, *, requireFingerprint: bool = False) -> Message:
     attributes: list[tuple[int, bytes]] = []
     sha1 = sha256 = sha256Length = 0
     fingerprinted = False
-    for offset, attributeType, value in _scan(datagram):
+    for offset, attributeType, value in scanAttributes(datagram):
         if fingerprinted:
             raise MalformedDatagram("an attribute follows FINGERPRINT")
         if attributeType == _FINGERPRINT:
@@ -298,6 +298,27 @@ def encodeAttribute(attributeType: int, value: bytes, padding: bytes = b"\0") ->
     return _ATTRIBUTE.pack(attributeType, length) + value + padding * (-length % 4)
 
 
+def scanAttributes(datagram: bytes) -> Iterator[tuple[int, int, bytes]]:
+    """
+    @param datagram: a header, and a body that is a multiple of four long.
+    @return: offset, type and value of each attribute, in wire order.
+    @raise MalformedDatagram: when they do not fill the body exactly, or are too many.
+    """
+    offset, end, count = HEADER_LENGTH, len(datagram), 0
+    while offset < end:
+        # The body is a multiple of four and so is every step: there is a whole header here.
+        attributeType, length = _ATTRIBUTE.unpack_from(datagram, offset)
+        start = offset + _ATTRIBUTE.size
+        following = start + length + (-length % 4)
+        count += 1
+        if following > end:
+            raise MalformedDatagram("an attribute runs past the end")
+        if count > MAX_ATTRIBUTES:
+            raise MalformedDatagram(f"there are more than {MAX_ATTRIBUTES} attributes")
+        yield offset, attributeType, datagram[start : start + length]
+        offset = following
+
+
 _CLASSES = tuple(MessageClass)
 
 
@@ -316,25 +337,6 @@ def _decodeHeader(datagram: bytes) -> tuple[int, bytes]:
     if bodyLength % 4 or bodyLength != length - HEADER_LENGTH:
         raise MalformedDatagram(f"a body of {bodyLength} bytes is announced in {length}")
     return messageType, transactionID
-
-
-def _scan(datagram: bytes) -> Iterator[tuple[int, int, bytes]]:
-    """
-    @return: offset, type and value of each attribute.
-    """
-    offset, end, count = HEADER_LENGTH, len(datagram), 0
-    while offset < end:
-        # The body is a multiple of four and so is every step: there is a whole header here.
-        attributeType, length = _ATTRIBUTE.unpack_from(datagram, offset)
-        start = offset + _ATTRIBUTE.size
-        following = start + length + (-length % 4)
-        count += 1
-        if following > end:
-            raise MalformedDatagram("an attribute runs past the end")
-        if count > MAX_ATTRIBUTES:
-            raise MalformedDatagram(f"there are more than {MAX_ATTRIBUTES} attributes")
-        yield offset, attributeType, datagram[start : start + length]
-        offset = following
 
 
 def _checkSHA256Length(length: int) -> None:

@@ -4,6 +4,7 @@ Client transactions (RFC 8489 section 6.2.1): one request, sent again until it i
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -24,7 +25,7 @@ class Answered:
     The response came.
 
     @ivar message: a success or an error, with the request's transaction ID.
-    @ivar source: where it came from, which is where the request went.
+    @ivar source: where it came from: where the request went, or the alternate source.
     @ivar roundTrip: seconds; C{None} when the request was sent more than once, so that nobody
         knows which one was answered.
     """
@@ -72,8 +73,9 @@ class ClientTransaction:
         rto: float = RTO,
         requestCount: int = REQUEST_COUNT,
         lastFactor: int = LAST_FACTOR,
+        timeLimit: float = math.inf,
         key: bytes | None = None,
-        source: HostPort | None = None,
+        alternateSource: HostPort | None = None,
     ) -> None:
         """
         @param request: the encoded message.
@@ -81,19 +83,21 @@ class ClientTransaction:
         @param rto: seconds until the first retransmission.
         @param requestCount: sends at most.
         @param lastFactor: how many C{rto} to wait after the last send.
+        @param timeLimit: seconds after which it gives up, whatever is left to send.
         @param key: when given, a response that it does not verify is dropped as if it had never
             come (RFC 8489 section 9.1.4).
-        @param source: where the response must come from, when that is not C{destination}: for
-            a request to answer from elsewhere (RFC 5780 section 7.2).
+        @param alternateSource: where the response may come from as well: for a request to be
+            answered from elsewhere (RFC 5780 section 7.2).
         """
         self.transactionID = transactionID
         self.destination = destination
         self.sends = 0
         self.finished = False
         self._request = request
-        self._source = destination if source is None else source
+        self._sources = (destination, alternateSource)
         self._key = key
         self._start = now
+        self._end = now + timeLimit
         self._interval = rto
         self._lastWait = rto * lastFactor
         self._requestCount = requestCount
@@ -123,7 +127,7 @@ class ClientTransaction:
         if (
             self.finished
             or message.transactionID != self.transactionID
-            or address != self._source
+            or address not in self._sources
             or message.messageClass not in (MessageClass.SUCCESS, MessageClass.ERROR)
             or (self._key is not None and not message.verify(self._key))
         ):
@@ -138,7 +142,7 @@ class ClientTransaction:
         """
         if self.finished or now < self._deadline:
             return
-        if self.sends < self._requestCount:
+        if self.sends < self._requestCount and now < self._end:
             self._send(now)
         else:
             self._finish(TimedOut(self.destination, self.sends))
@@ -165,10 +169,11 @@ class ClientTransaction:
         self._transmits.append(Transmit(self._request, self.destination))
         self.sends += 1
         if self.sends < self._requestCount:
-            self._deadline = now + self._interval
+            wait = self._interval
             self._interval *= 2
         else:
-            self._deadline = now + self._lastWait
+            wait = self._lastWait
+        self._deadline = min(now + wait, self._end)
 
     def _finish(self, event: TransactionEvent) -> None:
         self.finished = True

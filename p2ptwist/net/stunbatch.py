@@ -1,0 +1,192 @@
+"""
+A STUN server's socket on Linux: read, limited and answered many datagrams at a time.
+
+It answers the commonest request, a Binding without attributes over IPv4, where it lies.  Everything
+else goes the way that it goes on every other system, through L{Responder.answer}.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+from itertools import count
+from struct import Struct
+
+from twisted.internet.interfaces import IReactorFDSet, IReactorTime, IReadDescriptor
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from p2ptwist.core.address import HostPort, formatAddress, isIPv6
+from p2ptwist.core.stun.limits import SourceLimits
+from p2ptwist.core.stun.message import HEADER_LENGTH, MAGIC_COOKIE, MAX_MESSAGE_LENGTH
+from p2ptwist.core.stun.server import PLAIN_REQUEST, Reply, Responder
+from p2ptwist.net.batch import DatagramBatch
+
+_SLOT = MAX_MESSAGE_LENGTH + 4  # a longer datagram must look too long; a multiple of 4
+_PLAIN = Struct(f"8s12s{_SLOT - HEADER_LENGTH}x")  # header up to the cookie; transaction ID
+_SOURCE = Struct("!2xHI8x")  # struct sockaddr_in: family; port, host
+_PORT_XOR = MAGIC_COOKIE >> 16  # RFC 8489 section 14.2
+
+
+class _FDSetReactor(IReactorTime, IReactorFDSet):
+    """
+    What a batch port needs of a reactor.
+    """
+
+
+@implementer(IReadDescriptor)
+class BatchPort:
+    """
+    One address of a STUN server.
+
+    @ivar address: where it listens.
+    """
+
+    def __init__(
+        self,
+        reactor: _FDSetReactor,
+        address: HostPort,
+        limits: SourceLimits,
+    ) -> None:
+        """
+        @raise OSError: when the address cannot be used.
+        """
+        self._reactor = reactor
+        self._limits = limits
+        self._isIPv6 = isIPv6(address[0])
+        family = socket.AF_INET6 if self._isIPv6 else socket.AF_INET
+        self._socket = socket.socket(family, socket.SOCK_DGRAM)
+        try:
+            self._socket.setblocking(False)
+            self._socket.bind(address)
+        except OSError:
+            self._socket.close()
+            raise
+        host, port = self._socket.getsockname()[:2]
+        self.address: HostPort = (host, port)
+
+    def start(self, responder: Responder, forward: Callable[[Reply, HostPort], None]) -> None:
+        """
+        Serve.
+
+        @param forward: called with an answer that must leave from another port, and where it goes.
+        """
+        head, middle, tail = responder.plainAnswer(self.address)
+        self._responder = responder
+        self._forward = forward
+        self._constants = head, middle, tail
+        # Head, transaction ID, middle, XORed port, XORed host, tail.
+        self._answer = Struct(f"!8s12s{len(middle)}sHI{len(tail)}s")
+        self._batch = DatagramBatch(self._socket, _SLOT, self._answer.size)
+        self._reactor.addReader(self)
+
+    def stop(self) -> None:
+        """
+        Close the socket.
+        """
+        self._reactor.removeReader(self)
+        self._socket.close()
+
+    def send(self, data: bytes, address: HostPort) -> None:
+        """
+        Send an answer to a request that came to another port.
+
+        @raise OSError: when the network does not take it.
+        """
+        self._socket.sendto(data, socket.MSG_DONTWAIT, address)
+
+    def fileno(self) -> int:
+        """
+        @return: the socket's descriptor.
+        """
+        return self._socket.fileno()
+
+    def logPrefix(self) -> str:
+        """
+        @return: how the reactor names this port in its log.
+        """
+        return f"STUN {formatAddress(self.address)}"
+
+    def connectionLost(self, reason: Failure) -> None:
+        """
+        The reactor gave up this port, or itself.
+        """
+        self._socket.close()
+
+    def doRead(self) -> None:
+        """
+        Answer what waits, as much as one batch holds.
+        """
+        batch = self._batch
+        lengths = batch.receive()
+        answer = self._answerIPv6 if self._isIPv6 else self._answerIPv4
+        plain = answer(lengths, self._reactor.seconds())
+        sent = batch.send(plain)
+        counters = self._responder.counters
+        counters.received += len(lengths)
+        counters.answered += sent
+        counters.unsent += len(plain) - sent
+
+    def _answerIPv4(self, lengths: list[int], now: float) -> list[int]:
+        """
+        Write the answer to each plain request, and have the others answered one by one.
+
+        This is the path that a busy server's time goes to, so it is one loop without calls into
+        other objects, but for the limits.
+
+        @return: the requests whose answers are to be sent.
+        """
+        batch = self._batch
+        head, middle, tail = self._constants
+        admit = self._limits.admit
+        write, step, outgoing = self._answer.pack_into, self._answer.size, batch.outgoing
+        answered: list[int] = []
+        limited = position = 0
+        for index, length, (start, transactionID), (port, host) in zip(
+            count(),
+            lengths,
+            _PLAIN.iter_unpack(batch.incoming),
+            _SOURCE.iter_unpack(batch.names),
+            strict=False,
+        ):
+            if not admit(host, host >> 8, now):
+                limited += 1
+            elif length == HEADER_LENGTH and start == PLAIN_REQUEST:
+                xorPort, xorHost = port ^ _PORT_XOR, host ^ MAGIC_COOKIE
+                write(outgoing, position, head, transactionID, middle, xorPort, xorHost, tail)
+                position += step
+                answered.append(index)
+            else:
+                self._answerOne(index, length)
+        self._responder.counters.limited += limited
+        return answered
+
+    def _answerIPv6(self, lengths: list[int], now: float) -> list[int]:
+        """
+        Have each request answered one by one.
+
+        @return: none, whose answers are still to be sent.
+        """
+        for index, length in enumerate(lengths):
+            if self._limits.admitHost(self._batch.source(index)[0], now):
+                self._answerOne(index, length)
+            else:
+                self._responder.counters.limited += 1
+        return []
+
+    def _answerOne(self, index: int, length: int) -> None:
+        batch = self._batch
+        local, source = batch.local(index), batch.source(index)
+        reply = self._responder.answer(batch.datagram(index, length), source, local)
+        if reply is None:
+            return
+        if reply.origin != local:
+            self._forward(reply, source)
+            return
+        counters = self._responder.counters
+        try:
+            batch.reply(self._socket, index, reply.data)
+        except OSError:
+            counters.unsent += 1
+        else:
+            counters.answered += 1
