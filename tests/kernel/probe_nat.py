@@ -2,10 +2,11 @@
 A probe for a host behind a NAT: it finds out how the NAT maps and filters with plain sockets and
 the mirror on a public host.
 
-C{probe_nat.py ADDRESS ADDRESS [LATE...]} prints one JSON object: C{mapped}, the outer addresses of
-three sockets towards the mirror's four; C{local}, their own ports; C{heard}, which of the mirror's
-sockets are heard by a socket that has sent to the first one alone; C{late}, whether an answer that
-takes so many seconds is heard; C{seconds}, round trips to the mirror.
+C{probe_nat.py ADDRESS ADDRESS} prints one JSON object: C{mapped}, the outer addresses of three
+sockets towards the mirror's four; C{local}, their own ports; C{heard}, which of the mirror's
+sockets are heard by a socket that has sent to the first one alone; C{seconds}, round trips to the
+mirror.  With numbers of seconds as further arguments it prints a list instead: whether an answer
+that takes so long is heard.
 """
 
 from __future__ import annotations
@@ -74,9 +75,9 @@ class Mirror:
         return None
 
 
-def main(addresses: list[str], late: list[float]) -> None:
+def measure(addresses: list[str]) -> dict[str, Any]:
     """
-    Measure and print.
+    @return: what the NAT does.
     """
     local, mapped, seconds = [], [], []
     for _ in range(3):
@@ -87,9 +88,18 @@ def main(addresses: list[str], late: list[float]) -> None:
         seconds += [answer["seconds"] for answer in answers if answer]
     mirror = Mirror(addresses)
     heard = [via for via in _ALL[:3] if mirror.ask(_FIRST, via)]
-    kept = [bool(Mirror(addresses).ask(_FIRST, _FIRST, 1, after)) for after in late]
-    result = {"local": local, "mapped": mapped, "heard": heard, "late": kept, "seconds": seconds}
-    print(json.dumps(result))
+    return {"local": local, "mapped": mapped, "heard": heard, "seconds": seconds}
+
+
+def main(addresses: list[str], late: list[float]) -> None:
+    """
+    Measure and print.
+    """
+    if late:
+        found = [Mirror(addresses).ask(_FIRST, _FIRST, 1, after) is not None for after in late]
+        print(json.dumps(found))
+    else:
+        print(json.dumps(measure(addresses)))
 
 
 if __name__ == "__main__":

@@ -23,6 +23,9 @@ _PREFIX6 = "2a11:7"
 # The next hop of everything on the transit network.
 _GATEWAY, _GATEWAY6 = "11.255.255.254", "fe80::1"
 
+# How long a Python program may take to start on busy cores, in seconds.
+_START = 30.0
+
 SITE_LINK = Link(delay=0.020)
 NODE_LINK = Link(delay=0.005)
 
@@ -306,6 +309,16 @@ class Laboratory:
         """
         self._publicHosts += 1
         return PublicHost(self, name, self._publicHosts, link, ipv6=ipv6)
+
+    def mirror(self, *, ipv6: bool = False) -> PublicHost:
+        """
+        @return: a new public host, on which C{tests/kernel/probe_mirror.py} answers.
+        """
+        public = self.publicHost("mirror", ipv6=ipv6)
+        for addresses in (public.addresses[:2], public.addresses[2:]):
+            if addresses:
+                public.probe("mirror", *addresses).line("ready", timeout=_START)
+        return public
 
     def site(
         self,
