@@ -20,6 +20,7 @@ from p2ptwist.core.stun.limits import SourceLimits, STUNLimits
 from p2ptwist.core.stun.message import HEADER_LENGTH, MAX_MESSAGE_LENGTH
 from p2ptwist.core.stun.server import Reply, Responder, ServerAddresses, STUNCounters
 from p2ptwist.errors import LocalUsageError, PortUnusable
+from p2ptwist.interfaces import IHostAddresses
 from p2ptwist.net.batch import BATCH, batchSupported
 from p2ptwist.net.stunbatch import BatchPort
 
@@ -231,7 +232,9 @@ def _canonical(address: HostPort) -> HostPort:
 
 
 def _portKind(reactor: _STUNReactor) -> type[BatchPort] | type[_UDPPort]:
-    fast = batchSupported() and IReactorFDSet.providedBy(reactor)
+    # A reactor that knows its own host's addresses has a network that is not the system's.
+    ownNetwork = IHostAddresses.providedBy(reactor)
+    fast = batchSupported() and IReactorFDSet.providedBy(reactor) and not ownNetwork
     return BatchPort if fast else _UDPPort
 
 

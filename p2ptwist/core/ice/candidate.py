@@ -106,12 +106,7 @@ def isCheckable(address: HostPort, *, allowLoopback: bool) -> bool:
     host, port = address
     if port < LOWEST_PORT or port in GATEWAY_PORTS:
         return False
-    parsed = parseHost(host)
-    if parsed.is_loopback:
-        return allowLoopback
-    # An IPv6 link-local address is no use without its scope, which the socket API strips.
-    linkLocal = parsed.version == 6 and parsed.is_link_local
-    return not (parsed.is_multicast or parsed.is_unspecified or linkLocal or isBroadcast(host))
+    return allowLoopback if isLoopback(host) else not isUnusable(host)
 
 
 def isLoopback(host: str) -> bool:
@@ -121,12 +116,15 @@ def isLoopback(host: str) -> bool:
     return parseHost(host).is_loopback
 
 
-def isBroadcast(host: str) -> bool:
+def isUnusable(host: str) -> bool:
     """
-    @return: whether C{host} is IPv4's limited broadcast address, or in 0.0.0.0/8 or 240.0.0.0/4.
+    @return: whether C{host} cannot be the address of one peer: multicast, unspecified, IPv4's
+        0.0.0.0/8 and 240.0.0.0/4, and IPv6 link-local, whose scope the socket API strips.
     """
     parsed = parseHost(host)
-    return parsed.version == 4 and (parsed.packed[0] == 0 or parsed.packed[0] >= 240)
+    if parsed.version == 6:
+        return parsed.is_multicast or parsed.is_unspecified or parsed.is_link_local
+    return parsed.is_multicast or parsed.packed[0] == 0 or parsed.packed[0] >= 240
 
 
 def looksReachable(remote: HostPort, local: Iterable[HostPort]) -> bool:

@@ -1,0 +1,201 @@
+"""
+Where this side can be reached: its host's addresses, and the ones that STUN servers see.
+
+Gathering (RFC 8445 section 5.1.1) happens once, long before a connection is wanted, on the very
+port that will carry it.  After that the server-reflexive address is asked for again before a NAT
+forgets it, and its changes are told.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from random import Random
+from typing import Any
+
+from twisted.internet.defer import Deferred, DeferredList
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from p2ptwist.core.address import HostPort, formatAddress, isIPv6
+from p2ptwist.core.ice.candidate import (
+    Candidate,
+    CandidateType,
+    isLoopback,
+    isUnusable,
+    makeCandidate,
+)
+from p2ptwist.core.nat import NATBehavior
+from p2ptwist.net.datagramport import DatagramPort
+from p2ptwist.net.stunclient import STUNClient
+
+# Seconds between two Binding requests: below the shortest lifetime of mappings seen in the field.
+REFRESH_IDLE = 15.0
+# Seconds while there are paths, whose own keepalive refreshes the same mapping (RFC 4787 REQ-6).
+REFRESH_BUSY = 60.0
+_SPREAD = 0.1  # of either, so that many peers do not ask at once
+BIND_TIMEOUT = 3.0  # seconds; three requests by RFC 8489 section 6.2.1
+SERVER_LIMIT = 3  # servers asked: one address tells the mapping, two more are for when it is down
+HOST_LIMIT = 16  # of the host's addresses, so that reflexive ones have room among 24
+
+_log = Logger()
+
+
+class LocalCandidates:
+    """
+    The candidates of one UDP port.
+
+    @ivar behavior: what the NAT in front was measured to do, as far as is known.
+    @ivar complete: whether the first round is over, so that no more candidates are near.
+    """
+
+    def __init__(
+        self,
+        clock: IReactorTime,
+        port: DatagramPort,
+        hostAddresses: Callable[[], Sequence[str]],
+        random: Random,
+        isBusy: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """
+        @param port: an open port; STUN answers that come to it are taken from it.
+        @param hostAddresses: the addresses of this host; an application that wants some interfaces
+            only leaves the others out.
+        @param random: for the spread of refreshes.
+        @param isBusy: whether paths keep the NAT mapping of the port alive.
+        """
+        self.behavior = NATBehavior()
+        self.complete = False
+        self._clock = clock
+        self._port = port
+        self._hostAddresses = hostAddresses
+        self._random = random
+        self._isBusy = isBusy
+        self._stun = STUNClient(clock, port.write)
+        self._servers: tuple[HostPort, ...] = ()
+        self._reflexive: dict[HostPort, HostPort] = {}
+        self._timer: IDelayedCall | None = None
+        self._stopped = False
+        self._observers: list[Callable[[], object]] = []
+        port.addConsumer(self._stun.datagramReceived)
+
+    def observe(self, changed: Callable[[], object]) -> None:
+        """
+        @param changed: called whenever there are other candidates, or more is known of the NAT.
+        """
+        self._observers.append(changed)
+
+    def candidates(self) -> tuple[Candidate, ...]:
+        """
+        @return: the candidates known at this moment, the host's own first.
+        """
+        hosts = self._hosts()
+        port = self._port.localPort
+        found = [
+            makeCandidate(CandidateType.HOST, (host, port), order)
+            for order, host in enumerate(hosts)
+        ]
+        own = {candidate.address for candidate in found}
+        reflexive = dict.fromkeys(self._reflexive.values())
+        found += [
+            makeCandidate(CandidateType.SERVER_REFLEXIVE, address, order)
+            for order, address in enumerate(reflexive)
+            if address not in own
+        ]
+        return tuple(found)
+
+    def gather(self, servers: Sequence[HostPort]) -> Deferred[list[Failure]]:
+        """
+        Ask STUN servers for this port's address, and the first one what the NAT does.
+
+        @param servers: literal addresses; the first three of a family that the port speaks.
+        @return: a Deferred that fires when all have answered or been given up, with what failed
+            (L{p2ptwist.errors.STUNTimeout}, L{p2ptwist.errors.STUNRefused}).
+        """
+        usable = [each for each in servers if self._speaks(each[0])]
+        self._servers = tuple(usable[:SERVER_LIMIT])
+        self._reflexive = {
+            server: address
+            for server, address in self._reflexive.items()
+            if server in self._servers
+        }
+        asked = [self._ask(server) for server in self._servers]
+        self._refreshLater()
+        return DeferredList(asked, consumeErrors=True).addCallback(self._gathered)
+
+    def stop(self) -> None:
+        """
+        Ask no more, and free the timer.  The port is left open.
+        """
+        if self._stopped:
+            return
+        self._stopped = True
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._stun.stop()
+        self._port.removeConsumer(self._stun.datagramReceived)
+
+    def _speaks(self, host: str) -> bool:
+        return self._port.hasIPv6 if isIPv6(host) else self._port.hasIPv4
+
+    def _hosts(self) -> list[str]:
+        """
+        @return: this host's usable addresses, the best first; loopback addresses only where there
+            is nothing else, or the port is bound to one.
+        """
+        if self._port.interface:
+            return [self._port.interface]
+        usable = [
+            host
+            for host in dict.fromkeys(self._hostAddresses())
+            if self._speaks(host) and not isUnusable(host)
+        ]
+        routed = [host for host in usable if not isLoopback(host)]
+        return (routed or usable)[:HOST_LIMIT]
+
+    def _ask(self, server: HostPort) -> Deferred[None]:
+        return self._stun.bind(server, BIND_TIMEOUT).addCallback(self._answered, server)
+
+    def _answered(self, address: HostPort, server: HostPort) -> None:
+        if server in self._servers and self._reflexive.get(server) != address:
+            _log.debug(
+                "{server} sees this port at {address}",
+                server=formatAddress(server),
+                address=formatAddress(address),
+            )
+            self._reflexive[server] = address
+            self._changed()
+
+    def _gathered(self, results: Any) -> list[Failure]:
+        self.complete = True
+        self._changed()
+        # Twisted types the results of a DeferredList as if none failed.
+        return [failure for answered, failure in results if not answered]
+
+    def _changed(self) -> None:
+        if not self._stopped:
+            for observer in self._observers:
+                observer()
+
+    def _refreshLater(self) -> None:
+        if self._stopped or not self._servers:
+            return
+        interval = REFRESH_BUSY if self._isBusy() else REFRESH_IDLE
+        delay = interval * self._random.uniform(1 - _SPREAD, 1)
+        if self._timer is None:
+            self._timer = self._clock.callLater(delay, self._refresh)
+        else:
+            self._timer.reset(delay)
+
+    def _refresh(self) -> None:
+        """
+        Ask each server again.  What a server that is silent now said before may still be true.
+        """
+        self._timer = None
+        for server in self._servers:
+            self._ask(server).addErrback(self._silent)
+        self._refreshLater()
+
+    def _silent(self, failure: Failure) -> None:
+        _log.debug("{reason}", reason=failure.getErrorMessage())
