@@ -49,7 +49,7 @@ class IWelcome(Interface):
     nodeName: str = Attribute("The name that the node gives itself.")
     observedAddress: HostPort = Attribute("The address that the node saw the peer come from.")
     stunServers: tuple[HostPort, ...] = Attribute(
-        "UDP addresses of STUN servers to use; an empty host stands for the node's own."
+        "UDP addresses of STUN servers to use, the node's own first as a rule."
     )
 
 

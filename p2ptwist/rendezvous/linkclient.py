@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from twisted.application.service import Service
+from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.defer import TimeoutError as DeferredTimeout
 from twisted.internet.endpoints import (
@@ -31,7 +32,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from p2ptwist.core.address import HostPort, isIPv6
+from p2ptwist.core.address import HostPort, canonicalHost, isIPv6
 from p2ptwist.core.link.backoff import BACKOFF_CAP, Backoff
 from p2ptwist.core.link.client import (
     Claimant,
@@ -67,7 +68,8 @@ class Welcome:
     @ivar nodeName: the name that the node gives itself.
     @ivar observedAddress: where the node saw the connection come from; C{("", 0)} when it is not
         on IP.
-    @ivar stunServers: UDP addresses; an empty host stands for the node's own.
+    @ivar stunServers: UDP addresses; what the node said of itself without a host has the host
+        that the link goes to.
     """
 
     nodeName: str
@@ -353,7 +355,8 @@ class RendezvousLink(Service):
         connection.upSince = self._clock.seconds()
         self._takeOver = True
         said = event.welcome
-        self._welcome = Welcome(event.nodeName, said.observedAddress, said.stunServers)
+        servers = _withHost(said.stunServers, connection.transport.getPeer())
+        self._welcome = Welcome(event.nodeName, said.observedAddress, servers)
         _log.info("link to {node} is up", node=self.description)
         self._life.welcomed()
         if self.receiver is not None:
@@ -393,6 +396,16 @@ class RendezvousLink(Service):
             except Exception:
                 _log.failure("a receiver of {node} failed", node=self.description)
         self._notifying = False
+
+
+def _withHost(servers: tuple[HostPort, ...], node: object) -> tuple[HostPort, ...]:
+    """
+    @param node: the address that the link goes to.
+    @return: C{servers}, with the node's own host where one has none; without those when the link
+        is not on IP.
+    """
+    own = canonicalHost(node.host) if isinstance(node, IPv4Address | IPv6Address) else ""
+    return tuple((host or own, port) for host, port in servers if host or own)
 
 
 def _fire(waiter: Deferred[IWelcome], result: IWelcome | Failure) -> None:
