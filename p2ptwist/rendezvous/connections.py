@@ -199,7 +199,10 @@ class NodeConnections:
 
     @ivar node: the machine.
     @ivar clock: where time comes from.
+    @ivar noisy: read by Twisted's ports: whether they log that they start.
     """
+
+    noisy = False
 
     def __init__(self, clock: IReactorTime, node: Node) -> None:
         self.clock = clock
