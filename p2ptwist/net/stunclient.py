@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from contextlib import suppress
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
@@ -19,7 +20,6 @@ from p2ptwist.core.stun.message import (
     isSTUN,
 )
 from p2ptwist.core.stun.transaction import (
-    Answered,
     ClientTransaction,
     TimedOut,
     TransactionEvent,
@@ -78,6 +78,7 @@ class STUNClient:
             with L{p2ptwist.errors.STUNTimeout} or L{p2ptwist.errors.STUNRefused}.  It can be
             cancelled.
         @raise LocalUsageError: when the address is not literal, or too many requests wait.
+        @raise ValueError: when the port cannot send to such an address.
         """
         if len(self._bindings) >= MAX_OUTSTANDING:
             raise LocalUsageError(f"{MAX_OUTSTANDING} STUN requests are waiting already")
@@ -92,7 +93,11 @@ class STUNClient:
         )
         binding = _Binding(self._clock, self._send, transaction, timeout, self._forget)
         self._bindings[transactionID] = binding
-        binding.start()
+        try:
+            binding.start()
+        except Exception:
+            binding.end()  # the transport does not take such an address: the caller's mistake
+            raise
         return binding.result
 
     def stop(self) -> None:
@@ -120,7 +125,7 @@ class _Binding:
         ended: Callable[[_Binding], None],
     ) -> None:
         self.transaction = transaction
-        self.result: Deferred[HostPort] = Deferred(lambda _: self._end())
+        self.result: Deferred[HostPort] = Deferred(lambda _: self.end())
         self._timeout = timeout
         self._ended = ended
         self._transmit = send
@@ -139,43 +144,43 @@ class _Binding:
         return self._pump.receiveDatagram(data, (canonicalHost(address[0]), address[1]))
 
     def _send(self, data: bytes, address: HostPort) -> None:
-        try:
+        # No route, or a full buffer: it is sent again, and times out at last.
+        with suppress(OSError):
             self._transmit(data, address)
-        except OSError:
-            pass  # no route, or a full buffer: it is sent again, and times out at last
 
-    def _end(self) -> None:
+    def end(self) -> None:
+        """
+        Free everything, without a result.
+        """
         self._pump.stop()
         self._ended(self)
 
     def _deliver(self, event: TransactionEvent) -> None:
-        self._end()
+        self.end()
         try:
-            address = self._addressOf(event)
+            address = readAddress(self.transaction.destination, event, self._timeout)
         except (STUNTimeout, STUNRefused) as error:
             self.result.errback(error)
         else:
             self.result.callback(address)
 
-    def _addressOf(self, event: TransactionEvent) -> HostPort:
-        """
-        @raise STUNTimeout: for no answer.
-        @raise STUNRefused: for an answer that tells no address.
-        """
-        server = formatAddress(self.transaction.destination)
-        if isinstance(event, TimedOut):
-            raise STUNTimeout(
-                f"no answer from the STUN server {server} to {event.sends} requests in "
-                f"{self._timeout:g} s: check the address, whether UDP gets out of this network, "
-                "or use another server"
-            )
-        return _readAddress(event, server)
 
-
-def _readAddress(event: Answered, server: str) -> HostPort:
+def readAddress(destination: HostPort, event: TransactionEvent, timeout: float) -> HostPort:
     """
+    Turn the end of a Binding transaction into its result.
+
+    @param destination: the server that was asked.
+    @param timeout: the seconds that it was given.
+    @return: the reflexive address.
+    @raise STUNTimeout: for no answer.
     @raise STUNRefused: for an answer that tells no address.
     """
+    server = formatAddress(destination)
+    if isinstance(event, TimedOut):
+        raise STUNTimeout(
+            f"no answer from the STUN server {server} to {event.sends} requests in {timeout:g} s: "
+            "check the address, whether UDP gets out of this network, or use another server"
+        )
     message = event.message
     try:
         if message.messageClass is MessageClass.SUCCESS:
