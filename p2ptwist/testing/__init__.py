@@ -13,7 +13,7 @@ Start with L{Internet}::
 """
 
 from p2ptwist.testing.host import Host
-from p2ptwist.testing.internet import Internet, StillPending
+from p2ptwist.testing.internet import Internet
 from p2ptwist.testing.link import Link, Wire
 from p2ptwist.testing.nat import (
     NAT,
@@ -24,6 +24,7 @@ from p2ptwist.testing.nat import (
     PortAllocation,
     Uninvited,
 )
+from p2ptwist.testing.report import StillPending
 from p2ptwist.testing.router import Router
 from p2ptwist.testing.trace import Trace, TraceEntry
 

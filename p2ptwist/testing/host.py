@@ -5,7 +5,7 @@ Hosts: Twisted reactors in virtual time.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from twisted.internet.abstract import isIPAddress, isIPv6Address
 from twisted.internet.address import IPv4Address
@@ -16,9 +16,11 @@ from twisted.internet.interfaces import (
     IDelayedCall,
     IHostnameResolver,
     IListeningPort,
+    IOpenSSLContextFactory,
     IReactorFDSet,
     IReactorFromThreads,
     IReactorPluggableNameResolver,
+    IReactorSSL,
     IReactorTCP2,
     IReactorTime,
     IReactorUDP,
@@ -26,7 +28,7 @@ from twisted.internet.interfaces import (
     IWriteDescriptor,
     _Binding,
 )
-from twisted.internet.protocol import ClientFactory, DatagramProtocol, ServerFactory
+from twisted.internet.protocol import ClientFactory, DatagramProtocol, P, ServerFactory
 from zope.interface import implementer
 
 from p2ptwist.interfaces import IHostAddresses
@@ -35,15 +37,19 @@ from p2ptwist.testing.counters import Counters
 from p2ptwist.testing.dns import FirstAddress, Resolver
 from p2ptwist.testing.link import Link, Wire
 from p2ptwist.testing.network import Network
-from p2ptwist.testing.stack import Stack
+from p2ptwist.testing.stack import Interface, Stack
 from p2ptwist.testing.transports import TCPConnector, TCPPort, UDPPort
 from p2ptwist.testing.world import World
+
+if TYPE_CHECKING:
+    from twisted.internet.ssl import ClientContextFactory
 
 
 @implementer(
     IReactorTime,
     IReactorUDP,
     IReactorTCP2,
+    IReactorSSL,
     IReactorFDSet,
     IReactorFromThreads,
     IReactorPluggableNameResolver,
@@ -68,21 +74,65 @@ class Host:
         @param world: what it is part of.
         @param name: how it is called in a trace.
         """
-        self.name = name
+        self.name = world.claim(name)
+        world.hosts[name] = self
         self.nameResolver: IHostnameResolver = Resolver(world.clock, world.names)
         self._clock = world.clock
         self._stack = Stack(world, name)
         self._calls: dict[DelayedCall, None] = {}
 
-    def attach(self, network: Network, addresses: Sequence[str], link: Link) -> None:
-        """
-        Add an interface.
+    # The machine
 
-        @param network: what it is attached to.
-        @param addresses: the host's addresses there.
-        @param link: the link to it.
+    @property
+    def interfaces(self) -> Sequence[Interface]:
         """
-        self._stack.attach(network, addresses, link)
+        Where this host is attached, oldest first.
+        """
+        return self._stack.interfaces
+
+    def attach(self, network: Network, addresses: Sequence[str], link: Link) -> Interface:
+        """
+        Add an interface.  Use C{attach} of the router or the Internet.
+        """
+        return self._stack.attach(network, addresses, link)
+
+    def addAddress(self, address: str, interface: int = 0) -> None:
+        """
+        Give this host one more address.
+
+        @param address: the address.
+        @param interface: the index of the interface that gets it.
+        """
+        self._stack.addAddress(self._stack.interfaces[interface], address)
+
+    def removeAddress(self, address: str) -> None:
+        """
+        Take an address away.  Sockets that are bound to it stay open and reach nobody; others use
+        the next address from now on.
+
+        @raise LocalUsageError: when it is not this host's.
+        """
+        self._stack.removeAddress(address)
+
+    def kill(self) -> None:
+        """
+        End the program on this host as C{SIGKILL} does: nothing is called any more, the kernel
+        closes the sockets.  The host can then be used as the reactor of another program.
+        """
+        self._forgetCalls()
+        self._stack.poller.closeAll()
+
+    def cutPower(self) -> None:
+        """
+        End the program on this host without a word to anybody.  The host can then be used as the
+        reactor of another program, as after a reboot.
+        """
+        self._stack.tcp.vanish()
+        self.kill()
+
+    def _forgetCalls(self) -> None:
+        for call in list(self._calls):
+            call.cancel()
 
     @property
     def link(self) -> Wire:
@@ -227,6 +277,41 @@ class Host:
         connector.stack = self._stack
         connector.connect()
         return connector
+
+    # IReactorSSL
+
+    def listenSSL(
+        self,
+        port: int,
+        factory: ServerFactory[P],
+        contextFactory: IOpenSSLContextFactory,
+        backlog: int = 50,
+        interface: str = "",
+    ) -> IListeningPort:
+        """
+        Wait for TLS connections.  See L{IReactorSSL}.
+        """
+        from twisted.protocols.tls import TLSMemoryBIOFactory  # slow, and seldom needed
+
+        secured: Any = TLSMemoryBIOFactory(contextFactory, False, factory, self)
+        return self.listenTCP(port, secured, backlog, interface)
+
+    def connectSSL(
+        self,
+        host: str,
+        port: int,
+        factory: ClientFactory[P],
+        contextFactory: ClientContextFactory,
+        timeout: float = 30.0,
+        bindAddress: tuple[str, int] | None = None,
+    ) -> IConnector:
+        """
+        Open a TLS connection.  See L{IReactorSSL}.
+        """
+        from twisted.protocols.tls import TLSMemoryBIOFactory  # slow, and seldom needed
+
+        secured: Any = TLSMemoryBIOFactory(contextFactory, True, factory, self)
+        return self.connectTCP(host, port, secured, timeout, bindAddress)
 
     # IReactorFDSet, for Twisted's transports
 

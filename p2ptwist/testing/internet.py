@@ -6,19 +6,22 @@ from __future__ import annotations
 
 from collections.abc import Coroutine
 from typing import Any, TypeVar
+from unittest import TestCase
 
 from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from p2ptwist.core.errors import LocalUsageError
-from p2ptwist.errors import P2PError
 from p2ptwist.testing.clock import Clock
 from p2ptwist.testing.host import Host
 from p2ptwist.testing.link import Link
 from p2ptwist.testing.nat import NAT, Firewall
 from p2ptwist.testing.network import Network, isPrivate
+from p2ptwist.testing.report import StillPending, TraceOnFailure, describePending
 from p2ptwist.testing.router import Router, placement
+from p2ptwist.testing.stack import Interface
 from p2ptwist.testing.trace import TRACE_LENGTH, Trace
 from p2ptwist.testing.world import World
 
@@ -31,14 +34,6 @@ ResultT = TypeVar("ResultT")
 TRANSIT_HOPS = 8
 # Enough for any transfer of a test, little enough to end within a second or two when one hangs.
 DEFAULT_TIMEOUT = 120.0  # seconds of virtual time
-# Lines of trace in an error message.
-_TRACE_IN_ERROR = 60
-
-
-class StillPending(P2PError, TimeoutError):
-    """
-    What was waited for has not happened in time.  Its text tells what is still going on.
-    """
 
 
 class Internet:
@@ -85,11 +80,21 @@ class Internet:
         """
         if not addresses:
             raise LocalUsageError(f"{name} needs a public address")
+        host = self.hosts[name] = Host(self._world, name)
+        self.attach(host, *addresses, link=link)
+        return host
+
+    def attach(self, host: Host, *addresses: str, link: Link | None = None) -> Interface:
+        """
+        Attach a host that is elsewhere already to the public network as well.
+
+        @param host: the host; its other interfaces stay its first choice.
+        @param addresses: its public addresses.
+        @param link: its link.
+        """
         for address in addresses:
             self._requirePublic(address)
-        host = self.hosts[name] = Host(self._world, name)
-        host.attach(self._public, addresses, link or Link())
-        return host
+        return host.attach(self._public, addresses, link or Link())
 
     def router(
         self,
@@ -131,6 +136,24 @@ class Internet:
         """
         self._world.names.set(name, addresses)
 
+    # Looking
+
+    def delayedCalls(self) -> list[IDelayedCall]:
+        """
+        @return: what the programs on all hosts have still to do: nothing, once all have cleaned
+            up after themselves.
+        """
+        return [call for host in self._world.hosts.values() for call in host.getDelayedCalls()]
+
+    def showOnFailure(self, testCase: TestCase) -> None:
+        """
+        Add the seed and the packet trace to the failures of a trial test.  Call it in C{setUp} or
+        in the test itself.
+
+        @param testCase: the test that runs.
+        """
+        TraceOnFailure(self._world, testCase).watch()
+
     # Running
 
     def seconds(self) -> float:
@@ -168,7 +191,7 @@ class Internet:
         while not results and self._clock.runNext(limit):
             pass
         if not results:
-            raise StillPending(self._describePending(timeout))
+            raise StillPending(describePending(self._world))
         result = results[0]
         if isinstance(result, Failure):
             result.raiseException()
@@ -180,6 +203,3 @@ class Internet:
 
     def _eventFailed(self) -> None:
         _log.failure("an event of the simulated Internet failed (seed {seed})", seed=self.seed)
-
-    def _describePending(self, timeout: float) -> str:
-        return f"nothing after {timeout} s of virtual time (seed {self.seed})"

@@ -64,27 +64,18 @@ class Segment:
     data: bytes = b""
 
 
-class ICMPKind(enum.Enum):
-    """
-    Why a packet could not be delivered.
-    """
-
-    PORT_UNREACHABLE = "port unreachable"
-    TIME_EXCEEDED = "time to live exceeded"
-
-
 @dataclass(frozen=True, slots=True)
 class ICMPError:
     """
-    An ICMP error, with what it quotes from the packet that caused it.
+    An ICMP port unreachable, with what it quotes from the packet that caused it.
 
-    @ivar kind: what went wrong.
+    It is the one ICMP error that Twisted tells an application about.
+
     @ivar protocol: the transport of the packet that caused it.
     @ivar source: where that packet came from, as it was where it failed.
     @ivar destination: where it was going to.
     """
 
-    kind: ICMPKind
     protocol: Protocol
     source: HostPort
     destination: HostPort
@@ -193,16 +184,16 @@ def describePayload(payload: Payload) -> str:
             f"win {payload.window} {len(payload.data)} B"
         )
     return (
-        f"{payload.kind.value}: {payload.protocol.value} {formatAddress(payload.source)} > "
+        f"port unreachable: {payload.protocol.value} {formatAddress(payload.source)} > "
         f"{formatAddress(payload.destination)}"
     )
 
 
-def errorAbout(packet: Packet, kind: ICMPKind) -> ICMPError:
+def errorAbout(packet: Packet) -> ICMPError:
     """
-    @return: the ICMP error to answer C{packet} with.
+    @return: the ICMP port unreachable to answer C{packet} with.
     """
-    return ICMPError(kind, packet.protocol, packet.source, packet.destination)
+    return ICMPError(packet.protocol, packet.source, packet.destination)
 
 
 def resetAbout(packet: Packet) -> Segment:

@@ -67,7 +67,9 @@ class Poller:
         """
         Call C{doRead} whenever the reader's socket is readable.
         """
-        sock = self._sockets[reader.fileno()]
+        sock = self._sockets.get(reader.fileno())
+        if sock is None:
+            return  # the host was killed, and its sockets with it
         sock.reader = reader
         self._readers[reader] = sock
         self.wake(sock)
@@ -84,7 +86,9 @@ class Poller:
         """
         Call C{doWrite} whenever the writer's socket is writable.
         """
-        sock = self._sockets[writer.fileno()]
+        sock = self._sockets.get(writer.fileno())
+        if sock is None:
+            return  # the host was killed, and its sockets with it
         sock.writer = writer
         self._writers[writer] = sock
         self.wake(sock)

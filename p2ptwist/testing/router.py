@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from ipaddress import ip_address
+from ipaddress import ip_network
 
 from p2ptwist.core.address import HostPort, canonicalHost, formatAddress
 from p2ptwist.core.errors import LocalUsageError
@@ -18,13 +18,13 @@ from p2ptwist.testing.nattable import IdentityAllocator, MappingEntry, NATTable,
 from p2ptwist.testing.network import IPNetwork, Network
 from p2ptwist.testing.packet import (
     ICMPError,
-    ICMPKind,
     Packet,
     Payload,
     Protocol,
     errorAbout,
     resetAbout,
 )
+from p2ptwist.testing.stack import Interface
 from p2ptwist.testing.world import World
 
 # A home's Ethernet or a good wireless network, one way.
@@ -68,7 +68,7 @@ class Router:
         """
         Use L{Internet.router<p2ptwist.testing.Internet.router>} or L{Router.router}.
         """
-        self.name = place.name
+        self.name = world.claim(place.name)
         self.counters = Counters()
         self.hosts: dict[str, Host] = {}
         self._world = world
@@ -91,7 +91,7 @@ class Router:
             _hostsOf(prefix) for prefix in (place.lan, place.prefix6) if prefix is not None
         ]
         self._attach()
-        self._forgetEverything()
+        self.reboot()
 
     @property
     def external(self) -> str | None:
@@ -115,10 +115,20 @@ class Router:
         @param addresses: its addresses; by default the next free one of each prefix of the LAN.
         @param link: its link to the LAN.
         """
-        chosen = addresses or tuple(next(free) for free in self._freeAddresses)
         host = self.hosts[name] = Host(self._world, name)
-        host.attach(self._lan, chosen, link)
+        self.attach(host, *addresses, link=link)
         return host
+
+    def attach(self, host: Host, *addresses: str, link: Link = LAN_LINK) -> Interface:
+        """
+        Attach a host that is elsewhere already to this LAN as well.
+
+        @param host: the host; its other interfaces stay its first choice.
+        @param addresses: its addresses here; by default the next free one of each prefix.
+        @param link: its link to the LAN.
+        """
+        chosen = addresses or tuple(next(free) for free in self._freeAddresses)
+        return host.attach(self._lan, chosen, link)
 
     def router(
         self,
@@ -157,7 +167,13 @@ class Router:
         @param nat: how to translate from now on, if in another way.
         """
         self._nat = nat or self._nat
-        self._forgetEverything()
+        self._reboots += 1
+        random = self._world.random(f"ports of {self.name}, boot {self._reboots}")
+        self._flows = NATTable(self._firewall.asNAT(), IdentityAllocator())
+        if self._external is None:
+            self._table = self._flows
+        else:
+            self._table = NATTable(self._nat, PortAllocator(self._nat, self._external, random))
 
     def changeExternal(self, external: str) -> None:
         """
@@ -170,7 +186,7 @@ class Router:
         self._place.outside.detach(self._external)
         self._external = canonicalHost(external)
         self._place.outside.attach(self._external, self.link.sendDown)
-        self._forgetEverything()
+        self.reboot()
 
     def _attach(self) -> None:
         place = self._place
@@ -180,18 +196,20 @@ class Router:
             place.outside.attachPrefix(place.lan, self.link.sendDown)
         if place.prefix6 is not None:
             place.outside.attachPrefix(place.prefix6, self.link.sendDown)
-
-    def _forgetEverything(self) -> None:
-        self._reboots += 1
-        random = self._world.random(f"ports of {self.name}, boot {self._reboots}")
-        self._flows = NATTable(self._firewall.asNAT(), IdentityAllocator())
-        if self._external is None:
-            self._table = self._flows
-        else:
-            self._table = NATTable(self._nat, PortAllocator(self._nat, self._external, random))
+        for prefix in (place.lan, place.prefix6):
+            if prefix is not None:
+                self._lan.attach(_routerOf(prefix), self._toItself)
 
     def _tableFor(self, packet: Packet) -> NATTable:
         return self._flows if packet.isIPv6() else self._table
+
+    def _toItself(self, packet: Packet) -> None:
+        """
+        A packet from inside to the router's address on the LAN, where nothing listens.
+        """
+        self._drop(packet, "nothing listens on this router")
+        if not packet.isError():
+            self._lan.route(self._refusal(packet, packet.protocol is Protocol.TCP))
 
     # From inside to outside
 
@@ -219,7 +237,7 @@ class Router:
         if source is None:
             self._drop(packet, "no mapping")
             return
-        payload = ICMPError(error.kind, error.protocol, error.source, source)
+        payload = ICMPError(error.protocol, error.source, source)
         self._emit(self._translated(packet, source=(source[0], 0), payload=payload))
 
     def _refuseInside(self, packet: Packet, table: NATTable) -> None:
@@ -227,8 +245,12 @@ class Router:
         A packet from inside has no mapping and gets none.
         """
         self._drop(packet, "no mapping, and none to be had")
-        if packet.protocol is Protocol.TCP and table.nat.uninvited is not Uninvited.DROP:
-            self._lan.route(self._answer(packet, resetAbout(packet), packet.destination))
+        if (
+            packet.protocol is Protocol.TCP
+            and table.nat.uninvited is not Uninvited.DROP
+            and not packet.isError()
+        ):
+            self._lan.route(self._refusal(packet, byReset=True))
 
     def _hairpin(self, packet: Packet, source: HostPort) -> None:
         how, now = self._nat.hairpinning, self._world.clock.seconds()
@@ -274,7 +296,7 @@ class Router:
         elif not table.nat.forwardsICMP:
             self._drop(packet, "ICMP is not forwarded")
         else:
-            payload = ICMPError(error.kind, error.protocol, inside, error.destination)
+            payload = ICMPError(error.protocol, inside, error.destination)
             self._lan.route(self._translated(packet, destination=(inside[0], 0), payload=payload))
 
     def _refuseOutside(self, packet: Packet, table: NATTable) -> None:
@@ -285,24 +307,19 @@ class Router:
         if uninvited is Uninvited.ACCEPT:
             now = self._world.clock.seconds()
             table.acceptUninvited(packet.protocol, packet.destination, packet.source, now)
-        if packet.protocol is Protocol.TCP and uninvited is not Uninvited.ICMP:
-            self._emit(self._answer(packet, resetAbout(packet), packet.destination))
-        else:
-            error = errorAbout(packet, ICMPKind.PORT_UNREACHABLE)
-            self._emit(self._answer(packet, error, (packet.destination[0], 0)))
+        byReset = packet.protocol is Protocol.TCP and uninvited is not Uninvited.ICMP
+        self._emit(self._refusal(packet, byReset))
 
-    def _answer(self, packet: Packet, payload: Payload, source: HostPort) -> Packet:
+    def _refusal(self, packet: Packet, byReset: bool) -> Packet:
         """
-        @return: a packet of the router itself that answers C{packet}.
+        @return: a RST or an ICMP error of the router itself that answers C{packet}.
         """
-        isError = isinstance(payload, ICMPError)
-        answer = Packet(
-            next(self._world.packetNumbers),
-            Protocol.ICMP if isError else packet.protocol,
-            source,
-            (packet.source[0], 0) if isError else packet.source,
-            payload,
-        )
+        number, here, there = next(self._world.packetNumbers), packet.destination, packet.source
+        if byReset:
+            answer = Packet(number, Protocol.TCP, here, there, resetAbout(packet))
+        else:
+            error = errorAbout(packet)
+            answer = Packet(number, Protocol.ICMP, (here[0], 0), (there[0], 0), error)
         self._world.trace.note(self.name, "sent", answer)
         return answer
 
@@ -348,8 +365,6 @@ def placement(
 
     @raise LocalUsageError: for a router without any prefix behind it.
     """
-    from ipaddress import ip_network
-
     if lan is None and external is not None:
         lan = f"192.168.{depth}.0/24"
     if lan is None and prefix6 is None:
@@ -375,8 +390,8 @@ def _hostsOf(prefix: IPNetwork) -> Iterator[str]:
     return (str(family(number)) for number in range(first, last))
 
 
-def firstHost(prefix: IPNetwork) -> str:
+def _routerOf(prefix: IPNetwork) -> str:
     """
     @return: the address of the router on its own LAN.
     """
-    return str(ip_address(int(prefix.network_address) + 1))
+    return str(prefix.network_address + 1)

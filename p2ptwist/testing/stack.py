@@ -17,7 +17,6 @@ from p2ptwist.testing.network import Network
 from p2ptwist.testing.packet import (
     DEFAULT_TTL,
     ICMPError,
-    ICMPKind,
     Packet,
     Payload,
     Protocol,
@@ -84,8 +83,8 @@ class Stack:
 
         @raise LocalUsageError: when an address is not one, or is in use.
         """
-        number = len(self.interfaces)
-        name = f"{self.name} link" if number == 0 else f"{self.name} link {number + 1}"
+        number = len(self.interfaces) + 1
+        name = f"{self.name} link" if number == 1 else f"{self.name} link {number}"
         world = self.world
         wire = Wire(
             name, link, world.clock, world.random(name), world.trace, self.receive, network.route
@@ -111,9 +110,13 @@ class Stack:
     def removeAddress(self, address: str) -> None:
         """
         Take an address away.  Sockets that are bound to it stay, and reach nobody.
+
+        @raise LocalUsageError: when it is not this host's.
         """
         host = canonicalHost(address)
-        interface = self._byAddress.pop(host)
+        interface = self._byAddress.pop(host, None)
+        if interface is None:
+            raise LocalUsageError(f"{self.name} does not have {host}")
         interface.network.detach(host)
         interface.addresses.remove(host)
         self._sources.clear()
@@ -213,7 +216,7 @@ class Stack:
         sock = self.ports.receiver(socket.SOCK_DGRAM, packet.destination, packet.source)
         if sock is None:
             self.drop(packet, "nobody listens on this port")
-            error = errorAbout(packet, ICMPKind.PORT_UNREACHABLE)
+            error = errorAbout(packet)
             self.send(Protocol.ICMP, (packet.destination[0], 0), (packet.source[0], 0), error)
             return
         assert isinstance(sock, DatagramSocket)

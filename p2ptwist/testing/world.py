@@ -6,10 +6,15 @@ from __future__ import annotations
 
 from itertools import count
 from random import Random
+from typing import TYPE_CHECKING
 
+from p2ptwist.core.errors import LocalUsageError
 from p2ptwist.testing.clock import Clock
 from p2ptwist.testing.dns import NameTable
 from p2ptwist.testing.trace import Trace
+
+if TYPE_CHECKING:
+    from p2ptwist.testing.host import Host
 
 
 class World:
@@ -21,9 +26,10 @@ class World:
     @ivar trace: the one trace.
     @ivar names: the one DNS.
     @ivar packetNumbers: numbers for new packets.
+    @ivar hosts: every host, by name.
     """
 
-    __slots__ = ("clock", "names", "packetNumbers", "seed", "trace")
+    __slots__ = ("_taken", "clock", "hosts", "names", "packetNumbers", "seed", "trace")
 
     def __init__(self, seed: int, clock: Clock, trace: Trace) -> None:
         """
@@ -36,6 +42,20 @@ class World:
         self.trace = trace
         self.names = NameTable()
         self.packetNumbers = count(1)
+        self.hosts: dict[str, Host] = {}
+        self._taken: set[str] = set()
+
+    def claim(self, name: str) -> str:
+        """
+        Take a name for a host or a router.
+
+        @return: C{name}.
+        @raise LocalUsageError: when it is taken.
+        """
+        if name in self._taken:
+            raise LocalUsageError(f"there is a {name!r} already: traces and seeds need other names")
+        self._taken.add(name)
+        return name
 
     def random(self, purpose: str) -> Random:
         """
