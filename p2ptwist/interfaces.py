@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from twisted.python.failure import Failure
 
     from p2ptwist.core.address import HostPort
+    from p2ptwist.net.puncher import Punch
 
 
 class IIdentity(Interface):
@@ -123,4 +124,22 @@ class IPathReceiver(Interface):
     def pathLost(reason: Failure) -> None:
         """
         The path ended (L{p2ptwist.errors.PathLost}).  Nothing comes after this.
+        """
+
+
+class IIncomingPaths(Interface):
+    """
+    What an application decides about peers that call it.
+    """
+
+    def accepts(peerID: str) -> bool:
+        """
+        Whether that peer may have a path.  Only then does it learn this peer's addresses.
+
+        @param peerID: the caller, as the rendezvous node authenticated it.
+        """
+
+    def pathOpened(peerID: str, path: Punch) -> None:
+        """
+        A peer that was accepted has a path: set its C{receiver}.
         """

@@ -18,6 +18,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from p2ptwist.core.address import HostPort, formatAddress, isIPv6
+from p2ptwist.core.discovery import Discovered
 from p2ptwist.core.ice.candidate import (
     Candidate,
     CandidateType,
@@ -27,6 +28,7 @@ from p2ptwist.core.ice.candidate import (
 )
 from p2ptwist.core.nat import NATBehavior
 from p2ptwist.net.datagramport import DatagramPort
+from p2ptwist.net.natdiscovery import discoverNAT
 from p2ptwist.net.stunclient import STUNClient
 
 # Seconds between two Binding requests: below the shortest lifetime of mappings seen in the field.
@@ -75,6 +77,7 @@ class LocalCandidates:
         self._servers: tuple[HostPort, ...] = ()
         self._reflexive: dict[HostPort, HostPort] = {}
         self._timer: IDelayedCall | None = None
+        self._measuring: Deferred[None] | None = None
         self._stopped = False
         self._observers: list[Callable[[], object]] = []
         port.addConsumer(self._stun.datagramReceived)
@@ -133,6 +136,8 @@ class LocalCandidates:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        if self._measuring is not None:
+            self._measuring.cancel()
         self._stun.stop()
         self._port.removeConsumer(self._stun.datagramReceived)
 
@@ -170,8 +175,30 @@ class LocalCandidates:
     def _gathered(self, results: Any) -> list[Failure]:
         self.complete = True
         self._changed()
+        answered = [server for server in self._servers if server in self._reflexive]
+        if answered:
+            self._measure(answered[0])
         # Twisted types the results of a DeferredList as if none failed.
         return [failure for answered, failure in results if not answered]
+
+    def _measure(self, server: HostPort) -> None:
+        """
+        Find out in the background what the NAT in front does.
+        """
+        if self._stopped or self._measuring is not None:
+            return
+        receive, discovering = discoverNAT(self._clock, self._port.write, server)
+        self._port.addConsumer(receive)
+
+        def done(result: Discovered | Failure) -> None:
+            self._measuring = None
+            self._port.removeConsumer(receive)
+            if isinstance(result, Discovered):
+                _log.debug("the NAT in front has {behavior}", behavior=str(result.behavior))
+                self.behavior = result.behavior
+                self._changed()
+
+        self._measuring = discovering.addBoth(done)
 
     def _changed(self) -> None:
         if not self._stopped:

@@ -21,7 +21,7 @@ from p2ptwist.errors import LocalUsageError, NameNotResolved
 RESOLVE_TIMEOUT = 10.0  # seconds; two queries to a server, 5 s each: resolv.conf(5)
 
 
-class _ResolvingReactor(IReactorPluggableNameResolver, IReactorTime):
+class ResolvingReactor(IReactorPluggableNameResolver, IReactorTime):
     """
     What resolving needs of a reactor.
     """
@@ -57,7 +57,7 @@ class _FirstAddress:
 
 
 def resolveAddress(
-    reactor: _ResolvingReactor,
+    reactor: ResolvingReactor,
     host: str,
     port: int,
     *,

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from os import urandom
 
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError, Deferred, fail
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -36,8 +36,9 @@ from p2ptwist.core.ice.events import (
 from p2ptwist.core.ice.signal import Description, Signal, SignalType, decodeSignal, encodeSignal
 from p2ptwist.core.nat import NATBehavior
 from p2ptwist.core.stun.message import Message, MessageClass, decode, isSTUN
-from p2ptwist.errors import PathLost, PunchFailed
+from p2ptwist.errors import PathLost, PeerUnreachable, PunchFailed
 from p2ptwist.interfaces import IPathReceiver
+from p2ptwist.net.latch import Latch
 from p2ptwist.net.pump import Pump
 
 # Datagrams that came before the application said who takes them.
@@ -78,7 +79,8 @@ class Punch:
         self._startedAt = clock.seconds()
         self._receiver: IPathReceiver | None = None
         self._unread: deque[bytes] = deque(maxlen=_UNREAD_LIMIT)
-        self._waiting: list[Deferred[Punch]] = []
+        self._opened: Latch[Punch] = Latch(self._abandoned)
+        self._ended: Latch[BaseException | None] = Latch()
         self._failure: Failure | None = None
 
     @property
@@ -138,16 +140,17 @@ class Punch:
     def whenOpen(self) -> Deferred[Punch]:
         """
         @return: a Deferred that fires with this object when datagrams may be sent, and fails with
-            L{PunchFailed} or L{PathLost}.  Cancelling it ends the session at once.
+            L{PunchFailed}, with L{PeerUnreachable} when the other side would not, or with
+            L{PathLost}.  When every such Deferred is cancelled the session ends at once.
         """
-        result: Deferred[Punch] = Deferred(self._cancelled)
-        if self._failure is not None:
-            result.errback(self._failure)
-        elif self.openedAfter is not None:
-            result.callback(self)
-        else:
-            self._waiting.append(result)
-        return result
+        return self._opened.when() if self._failure is None else fail(self._failure)
+
+    def whenOver(self) -> Deferred[BaseException | None]:
+        """
+        @return: a Deferred that fires with the reason, as an exception, when the session is over,
+            whether it ever had a path or not.
+        """
+        return self._ended.when()
 
     def write(self, data: bytes) -> None:
         """
@@ -247,12 +250,12 @@ class Punch:
             self._tell(lambda: self._sendSignal(encodeSignal(event.signal)))
         elif isinstance(event, PathOpened):
             self.openedAfter = self._clock.seconds() - self._startedAt
-            self._fire()
+            self._opened.settle(self)
         elif isinstance(event, PathMoved):
             if self._receiver is not None:
                 self._tell(self._receiver.pathMoved)
         else:
-            self._over(_asFailure(event))
+            self._over(_asFailure(event, self.openedAfter is not None))
 
     def _deliverData(self, data: bytes) -> None:
         receiver = self._receiver
@@ -261,27 +264,20 @@ class Punch:
         else:
             self._tell(lambda: receiver.datagramReceived(data))
 
-    def _fire(self) -> None:
-        waiting, self._waiting = self._waiting, []
-        for each in waiting:
-            if self._failure is not None:
-                each.errback(self._failure)
-            else:
-                each.callback(self)
-
-    def _cancelled(self, result: Deferred[Punch]) -> None:
-        self._waiting.remove(result)
-        if not self._waiting:
-            self.fail(Failure(CancelledError()), "the caller gave up")
+    def _abandoned(self) -> None:
+        self.fail(Failure(CancelledError()), "the caller gave up")
 
     def _over(self, failure: Failure) -> None:
+        if self._failure is not None:
+            return
         self._failure = failure
         self._pump.stop()
         self._puncher.forget(self)
+        self._opened.settle(failure)
         receiver = self._receiver
-        self._fire()
         if receiver is not None and self.openedAfter is not None:
             self._tell(lambda: receiver.pathLost(failure))
+        self._ended.settle(failure.value)
 
     def _tell(self, call: Callable[[], object]) -> None:
         """
@@ -472,7 +468,9 @@ def isOffer(signal: Signal) -> bool:
     )
 
 
-def _asFailure(event: SessionEnded) -> Failure:
-    if event.kind is EndKind.FAILED:
-        return Failure(PunchFailed(event.reason, event.elapsed, event.checks))
-    return Failure(PathLost(event.reason))
+def _asFailure(event: SessionEnded, opened: bool) -> Failure:
+    if opened:
+        return Failure(PathLost(event.reason))
+    if event.kind is EndKind.LEFT:
+        return Failure(PeerUnreachable(event.reason))
+    return Failure(PunchFailed(event.reason, event.elapsed, event.checks))

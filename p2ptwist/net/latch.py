@@ -1,0 +1,61 @@
+"""
+A result that any number of callers wait for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+from twisted.internet.defer import Deferred, fail, succeed
+from twisted.python.failure import Failure
+
+T = TypeVar("T")
+
+
+class Latch(Generic[T]):
+    """
+    Something that happens once; later settling is ignored.
+
+    @ivar settled: whether it has happened.
+    """
+
+    def __init__(self, abandoned: Callable[[], object] = lambda: None) -> None:
+        """
+        @param abandoned: called when a wait was cancelled and nobody waits any more.
+        """
+        self.settled = False
+        self._abandoned = abandoned
+        self._waiting: list[Deferred[T]] = []
+        self._result: T | Failure | None = None
+
+    def when(self) -> Deferred[T]:
+        """
+        @return: a Deferred that fires with the result, at once if there is one.  Each caller gets
+            its own, and may cancel it.
+        """
+        if self.settled:
+            if isinstance(self._result, Failure):
+                return fail(self._result)
+            return succeed(self._result)  # type: ignore[arg-type]
+        waiting: Deferred[T] = Deferred(self._cancelled)
+        self._waiting.append(waiting)
+        return waiting
+
+    def settle(self, result: T | Failure) -> None:
+        """
+        Fire every Deferred, now and from now on.
+        """
+        if self.settled:
+            return
+        self.settled = True
+        self._result = result
+        waiting, self._waiting = self._waiting, []
+        for each in waiting:
+            each.callback(result)  # a Failure starts the errbacks
+
+    def _cancelled(self, waiting: Deferred[T]) -> None:
+        if waiting in self._waiting:
+            self._waiting.remove(waiting)
+            if not self._waiting:
+                self._abandoned()

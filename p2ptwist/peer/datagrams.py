@@ -1,0 +1,330 @@
+"""
+Datagrams to other peers by their peer ID: the link, the UDP port and the puncher put together.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from functools import partial
+from random import Random
+
+from twisted.application.service import IService, Service
+from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
+from twisted.internet.interfaces import IReactorUDP
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from p2ptwist.core.address import HostPort
+from p2ptwist.core.errors import LocalUsageError, MalformedDatagram
+from p2ptwist.core.ice.signal import Description, Goodbye, decodeSignal, encodeSignal
+from p2ptwist.core.peerid import decodePeerID, encodePeerID
+from p2ptwist.errors import LinkDown, P2PError, PeerUnreachable
+from p2ptwist.interfaces import IIdentity, IIncomingPaths, ILink, ILinkReceiver, IWelcome
+from p2ptwist.net.datagramport import DatagramPort
+from p2ptwist.net.hostaddresses import hostAddresses
+from p2ptwist.net.latch import Latch
+from p2ptwist.net.localcandidates import LocalCandidates
+from p2ptwist.net.names import ResolvingReactor, resolveAddress
+from p2ptwist.net.puncher import Punch, Puncher, isOffer
+from p2ptwist.peer.calls import Calls
+
+_log = Logger()
+
+
+class PeerReactor(ResolvingReactor, IReactorUDP):
+    """
+    What a peer needs of a reactor, real or simulated.
+    """
+
+
+@implementer(IIncomingPaths)
+class RefuseAll:
+    """
+    The policy of a peer that only calls others.
+    """
+
+    def accepts(self, peerID: str) -> bool:
+        """
+        @return: C{False}.
+        """
+        return False
+
+    def pathOpened(self, peerID: str, path: Punch) -> None:
+        """
+        Never called.
+        """
+
+
+@implementer(ILinkReceiver)
+class DatagramPeer(Service):
+    """
+    A peer that others reach by its peer ID, and that reaches them, over direct UDP paths.
+
+    Datagrams are not encrypted: whoever carries them can read and change them.
+
+    @ivar peerID: what others call this peer by.
+    @ivar ignored: messages over the link that were malformed, or for no session.
+    """
+
+    def __init__(
+        self,
+        reactor: PeerReactor,
+        identity: IIdentity,
+        link: ILink,
+        incoming: IIncomingPaths | None = None,
+        *,
+        stunServers: Sequence[HostPort] | None = None,
+        interface: str = "",
+        port: int = 0,
+        randomBytes: Callable[[int], bytes] = os.urandom,
+    ) -> None:
+        """
+        @param reactor: a Twisted reactor, or a host of a simulated Internet.
+        @param link: a link with the same identity; it starts and stops with this service.
+        @param incoming: who decides about peers that call; L{None} refuses them all.
+        @param stunServers: names or literal addresses, and ports; L{None} for those that the
+            rendezvous node names.
+        @param interface: a literal address to bind the UDP port to; empty for all of them.
+        @param port: the local UDP port; 0 for any.
+        @param randomBytes: a cryptographic source; tests on a simulated Internet pass a seeded one.
+        """
+        self.peerID = encodePeerID(identity.publicKey)
+        self.ignored = 0
+        self._reactor = reactor
+        self._key = identity.publicKey
+        self._link = link
+        self._incoming = RefuseAll() if incoming is None else incoming
+        self._stunServers = stunServers
+        self._port = DatagramPort(reactor, interface, port)
+        self._random = Random(randomBytes(16))
+        self._puncher = Puncher(reactor, self._port.write, randomBytes)
+        self._port.addConsumer(self._puncher.datagramReceived)
+        self._local: LocalCandidates | None = None
+        self._calls = Calls()
+        self._gathered: Latch[None] = Latch()
+
+    # IService
+
+    def startService(self) -> None:
+        """
+        Open the UDP port, and bring the link up.
+
+        @raise PortUnusable: when the port cannot be opened.
+        """
+        self._port.listen()
+        super().startService()
+        self._local = LocalCandidates(
+            self._reactor,
+            self._port,
+            partial(hostAddresses, self._reactor),
+            self._random,
+            isBusy=lambda: len(self._puncher) > 0,
+        )
+        self._local.observe(self._trickle)
+        self._link.receiver = self
+        IService(self._link).startService()
+
+    def stopService(self) -> Deferred[None]:
+        """
+        End every session, tell the other sides, and free everything.
+
+        @return: a Deferred that fires when nothing is left.
+        """
+        super().stopService()
+        self._puncher.close("the program stopped")
+        if self._local is not None:
+            self._local.stop()
+        self._gathered.settle(Failure(LinkDown("the peer was stopped")))
+        ended = [
+            maybeDeferred(IService(self._link).stopService),
+            self._port.stopListening(),
+        ]
+        return DeferredList(ended, consumeErrors=True).addCallback(lambda _: None)
+
+    # The application's side.
+
+    def whenReady(self) -> Deferred[None]:
+        """
+        @return: a Deferred that fires when others can reach this peer: the link is up, and its
+            addresses are known.  Fails when the first attempt at the link does
+            (L{p2ptwist.errors.RendezvousUnreachable}, L{p2ptwist.errors.RendezvousRefused},
+            L{p2ptwist.errors.NameNotResolved}), or when the STUN servers that were named are of no
+            use (L{p2ptwist.errors.STUNTimeout}).
+        """
+        return Deferred.fromCoroutine(self._becomeReady())
+
+    def connect(self, peerID: str) -> Deferred[Punch]:
+        """
+        Find a direct path to a peer.
+
+        @return: a Deferred that fires with the path as soon as datagrams may be sent; fails with
+            L{p2ptwist.errors.PunchFailed}, L{p2ptwist.errors.PeerUnreachable}, or why there is no
+            link.  Cancelling it stops everything at once.
+        @raise LocalUsageError: when C{peerID} is none, or this peer's own.
+        """
+        peer = decodePeerID(peerID)
+        if peer == self._key:
+            raise LocalUsageError("that is this program's own peer ID; name the other program's")
+        return Deferred.fromCoroutine(self._connect(peer))
+
+    # ILinkReceiver
+
+    def linkUp(self, welcome: IWelcome) -> None:
+        """
+        Find out this peer's addresses.
+        """
+        Deferred.fromCoroutine(self._gather(welcome)).addErrback(
+            lambda failure: _log.failure("gathering failed", failure)
+        )
+
+    def linkDown(self, reason: Failure) -> None:
+        """
+        Paths that are open go on without a link.
+        """
+        _log.info("{reason}", reason=reason.getErrorMessage())
+
+    def messageReceived(self, sender: bytes, payload: bytes) -> None:
+        """
+        Take a signal of another peer.
+        """
+        try:
+            signal = decodeSignal(payload)
+        except MalformedDatagram:
+            self.ignored += 1
+            return
+        punch = self._calls.find(sender, signal.session)
+        if punch is not None:
+            punch.takeSignal(signal)
+        elif isinstance(signal, Description) and isOffer(signal):
+            self._offered(sender, signal)
+        else:
+            self.ignored += 1
+
+    def peerUnreachable(self, peer: bytes) -> None:
+        """
+        End the calls that wait for a peer which is not there.
+        """
+        reason = PeerUnreachable(
+            f"the rendezvous node knows no peer {encodePeerID(peer)}: is that program running, and "
+            "does it use the same node?"
+        )
+        for punch in self._calls.outgoing(peer):
+            punch.fail(Failure(reason), "unreachable")
+
+    # Sequences.
+
+    async def _becomeReady(self) -> None:
+        await self._link.whenUp()
+        await self._gathered.when()
+
+    async def _connect(self, peer: bytes) -> Punch:
+        await self._link.whenUp()
+        local = self._requireLocal()
+        punch = self._puncher.call(
+            partial(self._sendSignal, peer),
+            local.candidates(),
+            complete=local.complete,
+            behavior=local.behavior,
+        )
+        self._calls.add(peer, punch, outgoing=True)
+        try:
+            return await punch.whenOpen()
+        except _GaveWay as crossed:
+            return await crossed.successor.whenOpen()
+
+    async def _gather(self, welcome: IWelcome) -> None:
+        local = self._requireLocal()
+        named = self._stunServers
+        problems: list[Failure] = []
+        servers: list[HostPort] = []
+        for host, port in welcome.stunServers if named is None else named:
+            try:
+                servers.append(await resolveAddress(self._reactor, host, port))
+            except Exception:
+                problems.append(Failure())
+        problems += await local.gather(servers)
+        for problem in problems:
+            _log.warn("{reason}", reason=problem.getErrorMessage())
+        useless = named and len(problems) == len(named)
+        self._gathered.settle(problems[0] if useless else None)
+
+    # Sessions.
+
+    def _requireLocal(self) -> LocalCandidates:
+        if self._local is None:
+            raise LocalUsageError("the peer is not running; start its service first")
+        return self._local
+
+    def _sendSignal(self, peer: bytes, signal: bytes) -> None:
+        try:
+            self._link.send(peer, signal)
+        except LinkDown as error:
+            # What the link does not carry is lost; a session that needs it will say so in time.
+            _log.debug("signal not sent: {error}", error=error)
+
+    def _trickle(self) -> None:
+        local = self._requireLocal()
+        for punch in self._calls.pending():
+            punch.addCandidates(local.candidates(), local.complete, local.behavior)
+
+    def _offered(self, sender: bytes, offer: Description) -> None:
+        """
+        A peer calls.  When both call each other at once, the call of the larger key stands and the
+        other one becomes its answer.
+        """
+        crossing = self._calls.outgoing(sender)
+        if crossing and self._key > sender:
+            return
+        if not self._calls.mayAdmit(sender) or not (crossing or self._accepts(sender)):
+            refusal = Goodbye(offer.session, "it takes no call from this peer now")
+            self._sendSignal(sender, encodeSignal(refusal))
+            return
+        local = self._requireLocal()
+        punch = self._puncher.answer(
+            offer,
+            partial(self._sendSignal, sender),
+            local.candidates(),
+            complete=local.complete,
+            behavior=local.behavior,
+        )
+        self._calls.add(sender, punch, outgoing=False)
+        if crossing:
+            for call in crossing:
+                call.fail(Failure(_GaveWay(punch)), "the calls crossed")
+        else:
+            punch.whenOpen().addCallbacks(
+                partial(self._incomingOpened, encodePeerID(sender)),
+                lambda failure: _log.info(
+                    "a call of {peer} came to nothing: {reason}",
+                    peer=encodePeerID(sender),
+                    reason=failure.getErrorMessage(),
+                ),
+            )
+
+    def _accepts(self, sender: bytes) -> bool:
+        try:
+            return self._incoming.accepts(encodePeerID(sender))
+        except Exception:
+            _log.failure("the application failed to decide about a caller, which is refused")
+            return False
+
+    def _incomingOpened(self, peerID: str, punch: Punch) -> None:
+        try:
+            self._incoming.pathOpened(peerID, punch)
+        except Exception:
+            _log.failure("the application failed to take a path, which is closed")
+            punch.close("the program failed")
+
+
+class _GaveWay(P2PError):
+    """
+    A call that became the answer to the other side's call.
+
+    @ivar successor: the session that takes its place.
+    """
+
+    def __init__(self, successor: Punch) -> None:
+        super().__init__("the calls crossed")
+        self.successor = successor
