@@ -4,7 +4,7 @@ The node's connections: what feeds L{p2ptwist.core.link.node.Node} from Twisted 
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Protocol, cast
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import (
@@ -17,6 +17,7 @@ from twisted.internet.interfaces import (
     ITCPTransport,
     ITransport,
 )
+from twisted.internet.tcp import Connection as SocketConnection
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -37,6 +38,11 @@ class StreamTransport(Protocol):
     def write(self, data: bytes) -> None:
         """
         Send, or buffer.
+        """
+
+    def writeSomeData(self, data: bytes) -> int | BaseException:
+        """
+        Send what the socket takes at once; only a socket's own transport has it.
         """
 
     def loseConnection(self) -> None:
@@ -69,6 +75,11 @@ class StreamTransport(Protocol):
         Tell it no more.
         """
 
+    def getPeer(self) -> IAddress:
+        """
+        @return: the address of the other end.
+        """
+
 
 def addressOf(address: IAddress | None) -> HostPort:
     """
@@ -98,12 +109,13 @@ class NodeConnection:
     One connection at the node.  As small as it can be: an idle node is made of these.
     """
 
-    __slots__ = ("__weakref__", "_connections", "link", "transport")
+    __slots__ = ("_connections", "_direct", "link", "transport")
 
     transport: StreamTransport
 
     def __init__(self, connections: NodeConnections, link: NodeLink) -> None:
         self._connections = connections
+        self._direct = False
         self.link = link
         link.connection = self
 
@@ -113,7 +125,10 @@ class NodeConnection:
         """
         self.transport = transport  # type: ignore[assignment]
         withoutDelay(transport)
-        self.transport.registerProducer(self, True)
+        # By type: a TLS transport answers to every name of the socket beneath it.
+        self._direct = isinstance(transport, SocketConnection)
+        if not self._direct:
+            self.transport.registerProducer(self, True)
         self._connections.drain()
 
     def connectionMade(self) -> None:
@@ -136,6 +151,27 @@ class NodeConnection:
         self._connections.node.connectionLost(self.link)
         self._connections.lost()
 
+    def write(self, data: bytes) -> None:
+        """
+        Send.  A socket gets the data at once: going through the reactor's next turn, as a
+        transport's C{write} does, costs more than all the rest of forwarding a message.
+        """
+        if not self._direct:
+            self.transport.write(data)
+            return
+        sent = self.transport.writeSomeData(data)
+        # What is no number is an error, which the reactor finds at its next turn as well.
+        if sent != len(data) and isinstance(sent, int):
+            self._leaveRest(data[sent:])
+
+    def _leaveRest(self, data: bytes) -> None:
+        """
+        The socket is full: leave what remains to the transport, and wait until it is gone.
+        """
+        self.transport.write(data)
+        self.transport.registerProducer(self, False)
+        self._connections.node.setBlocked(self.link, True)
+
     def pauseProducing(self) -> None:
         """
         The transport takes no more for now.
@@ -146,6 +182,10 @@ class NodeConnection:
         """
         The transport takes more again.
         """
+        if not self.link.blocked:
+            return  # a transport says so as well when it gets a pull producer
+        if self._direct:
+            self.transport.unregisterProducer()
         self._connections.node.setBlocked(self.link, False)
         self._connections.drain()
 
@@ -237,8 +277,7 @@ class NodeConnections:
             return
         self._draining = True
         try:
-            while self._drainOnce():
-                pass
+            self._drainAll()
         finally:
             self._draining = False
         self._rearm()
@@ -277,16 +316,15 @@ class NodeConnections:
             self._timer = None
             self._armedAt = _NEVER
 
-    def _drainOnce(self) -> bool:
-        transmit = self.node.pollTransmit()
-        if transmit is not None:
-            _connectionOf(transmit[0]).transport.write(transmit[1])
-            return True
-        todo = self.node.pollAction()
-        if todo is not None:
-            _connectionOf(todo[0]).act(todo[1])
-            return True
-        return False
+    def _drainAll(self) -> None:
+        node = self.node
+        while True:
+            if (transmit := node.pollTransmit()) is not None:
+                _connectionOf(transmit[0]).write(transmit[1])
+            elif (todo := node.pollAction()) is not None:
+                _connectionOf(todo[0]).act(todo[1])
+            else:
+                return
 
     def _rearm(self) -> None:
         # A deadline that was put off leaves the timer as it is: it finds nothing due and arms anew.
@@ -310,5 +348,4 @@ class NodeConnections:
 
 
 def _connectionOf(link: NodeLink) -> NodeConnection:
-    assert isinstance(link.connection, NodeConnection)
-    return link.connection
+    return cast(NodeConnection, link.connection)
