@@ -69,7 +69,7 @@ class Evidence:
 
     def behavior(self) -> NATBehavior:
         """
-        @return: what follows, and L{None} for what does not.
+        @return: what follows, and C{None} for what does not.
         """
         return NATBehavior(self.mapping(), self.filtering())
 

@@ -164,7 +164,7 @@ class NATDiscovery:
 
     def deadline(self) -> float | None:
         """
-        @return: when L{handleTimeout} is due; L{None} after the end.
+        @return: when L{handleTimeout} is due; C{None} after the end.
         """
         deadlines = (test.transaction.deadline() for test in self._tests.values())
         return min((each for each in deadlines if each is not None), default=None)

@@ -37,8 +37,8 @@ class NATBehavior:
 
     No NAT at all behaves as endpoint-independent mapping.
 
-    @ivar mapping: L{None} for unknown.
-    @ivar filtering: L{None} for unknown.
+    @ivar mapping: C{None} for unknown.
+    @ivar filtering: C{None} for unknown.
     """
 
     mapping: NATMapping | None = None

@@ -30,7 +30,7 @@ class ResolvingReactor(IReactorPluggableNameResolver, IReactorTime):
 @implementer(IResolutionReceiver)
 class _FirstAddress:
     """
-    Fires a Deferred with the first address, or L{None} when there is none.
+    Fires a Deferred with the first address, or C{None} when there is none.
     """
 
     def __init__(self, found: Deferred[str | None]) -> None:

@@ -55,7 +55,7 @@ class Punch:
 
     @ivar receiver: who gets the datagrams and is told of the path's end (L{IPathReceiver}).
         Datagrams that came before it was set are delivered when it is; at most 64 of them.
-    @ivar openedAfter: seconds from the start until the path was open; L{None} before.
+    @ivar openedAfter: seconds from the start until the path was open; C{None} before.
     """
 
     def __init__(
@@ -93,7 +93,7 @@ class Punch:
     @property
     def remote(self) -> HostPort | None:
         """
-        The address that datagrams go to; L{None} before the path is open.
+        The address that datagrams go to; C{None} before the path is open.
         """
         pair = self._agent.pair
         return None if pair is None else pair.address
@@ -101,7 +101,7 @@ class Punch:
     @property
     def mapped(self) -> HostPort | None:
         """
-        This side's address as the other side sees it; L{None} before a check was answered.
+        This side's address as the other side sees it; C{None} before a check was answered.
         """
         pair = self._agent.pair
         return None if pair is None else pair.mapped
@@ -109,7 +109,7 @@ class Punch:
     @property
     def roundTrip(self) -> float | None:
         """
-        Seconds, of the latest answered check on the path; L{None} before one.
+        Seconds, of the latest answered check on the path; C{None} before one.
         """
         pair = self._agent.pair
         return None if pair is None else pair.roundTrip

@@ -79,7 +79,7 @@ class _UDPPort(DatagramProtocol):
 
     def stop(self) -> Deferred[None] | None:
         """
-        @return: a Deferred that fires when the socket is closed, or L{None} when it is.
+        @return: a Deferred that fires when the socket is closed, or C{None} when it is.
         """
         stopping: Deferred[None] | None = self._port.stopListening()
         return stopping

@@ -83,8 +83,8 @@ class DatagramPeer(Service):
         """
         @param reactor: a Twisted reactor, or a host of a simulated Internet.
         @param link: a link with the same identity; it starts and stops with this service.
-        @param incoming: who decides about peers that call; L{None} refuses them all.
-        @param stunServers: names or literal addresses, and ports; L{None} for those that the
+        @param incoming: who decides about peers that call; C{None} refuses them all.
+        @param stunServers: names or literal addresses, and ports; C{None} for those that the
             rendezvous node names.
         @param interface: a literal address to bind the UDP port to; empty for all of them.
         @param port: the local UDP port; 0 for any.

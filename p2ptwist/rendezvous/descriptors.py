@@ -15,7 +15,7 @@ def raiseDescriptorLimit() -> int | None:
     """
     Raise the soft limit of file descriptors to the hard one.
 
-    @return: the limit now, or L{None} where there is no such thing.
+    @return: the limit now, or C{None} where there is no such thing.
     """
     if sys.platform == "win32":
         return None

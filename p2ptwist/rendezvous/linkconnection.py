@@ -28,7 +28,7 @@ class LinkConnection:
 
     @ivar ended: why the link ended, when the machine said so.
     @ivar full: whether the transport's buffer is full, 64 KiB.
-    @ivar upSince: when the link came up, or L{None}.
+    @ivar upSince: when the link came up, or C{None}.
     """
 
     transport: StreamTransport

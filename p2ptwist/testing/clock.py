@@ -37,7 +37,7 @@ class DelayedCall:
     """
     A call that is due at some time on a L{Clock}.
 
-    @ivar function: what is called; L{None} once it was called or cancelled.
+    @ivar function: what is called; C{None} once it was called or cancelled.
     """
 
     __slots__ = (
@@ -191,7 +191,7 @@ class Clock:
 
     def nextEvent(self) -> float | None:
         """
-        @return: when the next event is due, or L{None} when nothing is queued.
+        @return: when the next event is due, or C{None} when nothing is queued.
         """
         while self._queue and self._queue[0][1] in self._voided:
             self._voided.discard(heappop(self._queue)[1])

@@ -88,7 +88,7 @@ class Resolver:
         transportSemantics: str = "TCP",
     ) -> IHostResolution:
         """
-        Look up C{hostName}.  See L{IHostnameResolver}.
+        Look up C{hostName}.  See C{IHostnameResolver}.
         """
         resolution = _Resolution(hostName)
         resolutionReceiver.resolutionBegan(resolution)
@@ -109,9 +109,9 @@ class Resolver:
 @implementer(IResolutionReceiver)
 class FirstAddress:
     """
-    Makes one lookup with a Deferred of the many calls of an L{IHostnameResolver}.
+    Makes one lookup with a Deferred of the many calls of an C{IHostnameResolver}.
 
-    @ivar result: fires with the first address as text, or fails with L{DNSLookupError}.
+    @ivar result: fires with the first address as text, or fails with C{DNSLookupError}.
     """
 
     def __init__(self, name: str) -> None:

@@ -221,7 +221,7 @@ class Host:
         """
         Look up the IPv4 address of C{name}.
 
-        @return: fires with an address; fails with L{DNSLookupError} when there is none.
+        @return: fires with an address; fails with C{DNSLookupError} when there is none.
         """
         if isIPAddress(name) or isIPv6Address(name):
             return succeed(name)
@@ -239,7 +239,7 @@ class Host:
         maxPacketSize: int = 8192,
     ) -> IListeningPort:
         """
-        Open a UDP port.  See L{IReactorUDP}.
+        Open a UDP port.  See C{IReactorUDP}.
         """
         listening = UDPPort(self, self._stack, port, protocol, interface, maxPacketSize)
         listening.startListening()
@@ -255,7 +255,7 @@ class Host:
         interface: str | None = "",
     ) -> IListeningPort:
         """
-        Wait for TCP connections.  See L{IReactorTCP2}.
+        Wait for TCP connections.  See C{IReactorTCP2}.
         """
         listening = TCPPort(self, self._stack, port, factory, backlog, interface or "")
         listening.startListening()
@@ -270,7 +270,7 @@ class Host:
         bindAddress: _Binding | tuple[str, int] | None = None,
     ) -> IConnector:
         """
-        Open a TCP connection.  See L{IReactorTCP2}.
+        Open a TCP connection.  See C{IReactorTCP2}.
         """
         binding = cast(Binding, bindAddress)  # what the interface calls by two names
         connector = TCPConnector(host, port, factory, timeout, binding, self)
@@ -289,7 +289,7 @@ class Host:
         interface: str = "",
     ) -> IListeningPort:
         """
-        Wait for TLS connections.  See L{IReactorSSL}.
+        Wait for TLS connections.  See C{IReactorSSL}.
         """
         from twisted.protocols.tls import TLSMemoryBIOFactory  # slow, and seldom needed
 
@@ -306,7 +306,7 @@ class Host:
         bindAddress: tuple[str, int] | None = None,
     ) -> IConnector:
         """
-        Open a TLS connection.  See L{IReactorSSL}.
+        Open a TLS connection.  See C{IReactorSSL}.
         """
         from twisted.protocols.tls import TLSMemoryBIOFactory  # slow, and seldom needed
 

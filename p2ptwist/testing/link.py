@@ -29,10 +29,10 @@ class Link:
     @ivar reorderDelay: seconds; a packet that is held back is held for up to this long.
     @ivar corruption: probability that one bit of a UDP payload is flipped, 0..1.  Stands for what
         the UDP checksum misses.
-    @ivar bandwidth: octets a second, or L{None} for no limit.
+    @ivar bandwidth: octets a second, or C{None} for no limit.
     @ivar queue: octets that wait for their turn, at most; what comes then is lost.  Counts only
         with a C{bandwidth}.
-    @ivar mtu: octets of the longest packet that passes, or L{None} for no limit.  Longer ones are
+    @ivar mtu: octets of the longest packet that passes, or C{None} for no limit.  Longer ones are
         lost without a word, as where ICMP is filtered.
     """
 
@@ -182,7 +182,7 @@ class Wire:
 
     def _queueingDelay(self, packet: Packet, direction: _Direction) -> float | None:
         """
-        @return: seconds until the last bit of C{packet} has left, or L{None} for a full queue.
+        @return: seconds until the last bit of C{packet} has left, or C{None} for a full queue.
         """
         bandwidth = self._link.bandwidth
         if bandwidth is None:

@@ -73,7 +73,7 @@ class PortAllocator:
         """
         @param inside: whom it is for.
         @param isFree: tells whether an external address may be taken.
-        @return: an external address, or L{None} when none is free.
+        @return: an external address, or C{None} when none is free.
         """
         allocation = self._nat.allocation
         if allocation is PortAllocation.SEQUENTIAL:
@@ -144,7 +144,7 @@ class NATTable:
         """
         A packet goes out.
 
-        @return: the external address that it comes from, or L{None} when it is to be dropped: a
+        @return: the external address that it comes from, or C{None} when it is to be dropped: a
             TCP segment of no known connection, or no port is free.
         """
         entry = self._find(protocol, inside, remote, now)
@@ -167,7 +167,7 @@ class NATTable:
         """
         A packet comes from outside.
 
-        @return: the inside address that it is for, or L{None} when it is uninvited.
+        @return: the inside address that it is for, or C{None} when it is uninvited.
         """
         if self._isOwnFlow(protocol, external, remote, now):
             return None

@@ -92,7 +92,7 @@ class Packet:
     @ivar protocol: what it carries.
     @ivar source: where it says that it comes from.  The port is 0 for ICMP.
     @ivar destination: where it goes to.  The port is 0 for ICMP.
-    @ivar payload: L{bytes} for UDP, a L{Segment} for TCP, an L{ICMPError} for ICMP.
+    @ivar payload: C{bytes} for UDP, a L{Segment} for TCP, an L{ICMPError} for ICMP.
     @ivar ttl: routers that it may still pass.
     """
 

@@ -39,7 +39,7 @@ class Placement:
     @ivar name: its name.
     @ivar outside: the network that it is attached to.
     @ivar depth: 1 for a router on the public network, 2 for one behind that, and so on.
-    @ivar external: its own IPv4 address there, or L{None} for a router that does not translate.
+    @ivar external: its own IPv4 address there, or C{None} for a router that does not translate.
     @ivar lan: the IPv4 prefix of its LAN, if it has one.
     @ivar prefix6: the IPv6 prefix of its LAN, if it has one.
     """
@@ -96,7 +96,7 @@ class Router:
     @property
     def external(self) -> str | None:
         """
-        Its IPv4 address on the network before it; L{None} when it does not translate.
+        Its IPv4 address on the network before it; C{None} when it does not translate.
         """
         return self._external
 

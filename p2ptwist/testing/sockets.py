@@ -37,7 +37,7 @@ class SimulatedSocket:
 
     @ivar family: C{AF_INET} or C{AF_INET6}.
     @ivar type: C{SOCK_DGRAM} or C{SOCK_STREAM}.
-    @ivar local: where it is bound; the host is empty for all addresses; L{None} when unbound.
+    @ivar local: where it is bound; the host is empty for all addresses; C{None} when unbound.
     @ivar remote: where it is connected to, if it is.
     @ivar reader: told when there is something to read, if anybody wants to know.
     @ivar writer: told when there is room to write, if anybody wants to know.

@@ -41,7 +41,7 @@ class UDPPort(udp.Port):
         """
         @param host: the reactor.
         @param stack: the host's.
-        @param port: see L{udp.Port}, as are the rest.
+        @param port: see C{udp.Port}, as are the rest.
         """
         super().__init__(port, protocol, interface, maxPacketSize, host)
         self._stack = stack
@@ -70,7 +70,7 @@ class TCPPort(tcp.Port):
         """
         @param host: the reactor.
         @param stack: the host's.
-        @param port: see L{tcp.Port}, as are the rest.
+        @param port: see C{tcp.Port}, as are the rest.
         """
         super().__init__(cast(int, port), factory, backlog, interface, host)
         self._stack = stack
@@ -109,7 +109,6 @@ class TCPConnector(tcp.Connector):
     @ivar stack: the host's.
     """
 
-    #: the stack of the host; set before it connects
     stack: Stack
 
     def _makeTransport(self) -> tcp.Client:

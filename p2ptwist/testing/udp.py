@@ -120,7 +120,7 @@ class DatagramSocket(SimulatedSocket):
 
     def isWritable(self) -> bool:
         """
-        @return: L{True}; sending never waits.
+        @return: C{True}; sending never waits.
         """
         return True
 

@@ -72,7 +72,7 @@ class Agent:
         """
         @param controlling: whether this side offers; its role at first.
         @param randomBytes: a cryptographic source, such as C{os.urandom}.
-        @param session: the session of the offer to answer; L{None} makes a new one.
+        @param session: the session of the offer to answer; C{None} makes a new one.
         """
         self.session = randomBytes(SESSION_LENGTH) if session is None else session
         self.counters = Counters()
@@ -100,7 +100,7 @@ class Agent:
     def pair(self) -> Pair | None:
         """
         The pair that data goes on: its remote address, this side's address as the other side sees
-        it, and the round trip; L{None} before the path is open.
+        it, and the round trip; C{None} before the path is open.
         """
         return self._path.pair
 

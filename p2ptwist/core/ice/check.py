@@ -103,7 +103,7 @@ def decodeCheck(message: Message) -> Check:
 
 def userNameFragments(message: Message) -> tuple[bytes, bytes] | None:
     """
-    @return: the fragments of the receiver and of the sender, in this order; L{None} when there is
+    @return: the fragments of the receiver and of the sender, in this order; C{None} when there is
         no user name of that form.
     """
     userName = message.get(AttributeType.USERNAME)
@@ -131,7 +131,7 @@ def encodeAnswer(request: Message, source: HostPort, password: bytes) -> bytes:
 
 def encodeRefusal(request: Message, password: bytes) -> bytes | None:
     """
-    @return: the 420 answer to a request that asks for more than is understood, or L{None} when
+    @return: the 420 answer to a request that asks for more than is understood, or C{None} when
         everything in it is.
     """
     unknown = request.unknownRequired(_UNDERSTOOD)

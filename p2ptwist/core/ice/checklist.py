@@ -103,8 +103,8 @@ class Pair:
     @ivar credit: bytes of authenticated checks that came from there and are not spent yet.
     @ivar nominated: whether the other side, controlling, chose it.
     @ivar nominating: whether this side, controlling, asks the other one to choose it.
-    @ivar roundTrip: seconds, of the latest answered check; L{None} before one.
-    @ivar mapped: this side's address as the other side saw it; L{None} before an answer.
+    @ivar roundTrip: seconds, of the latest answered check; C{None} before one.
+    @ivar mapped: this side's address as the other side saw it; C{None} before an answer.
     """
 
     remote: Candidate
@@ -174,7 +174,7 @@ class Checklist:
         """
         Add a remote candidate; one whose address is known takes over the better-known type.
 
-        @return: its pair, or L{None} when there are 24 already: the peer that offers more only
+        @return: its pair, or C{None} when there are 24 already: the peer that offers more only
             wants us to send more.
         """
         pair = self._pairs.get(candidate.address)
@@ -196,7 +196,7 @@ class Checklist:
 
         @param candidate: peer-reflexive, with the priority that the check says.
         @param length: of the check, in bytes.
-        @return: its pair, or L{None} when there are 24 others already.
+        @return: its pair, or C{None} when there are 24 others already.
         """
         pair = self._pairs.get(candidate.address) or self.add(candidate, now)
         if pair is not None:
@@ -228,7 +228,7 @@ class Checklist:
 
     def take(self, now: float) -> Pair | None:
         """
-        @return: the pair that one check is to be sent for at C{now}, which counts as sent; L{None}
+        @return: the pair that one check is to be sent for at C{now}, which counts as sent; C{None}
             when none is due, or the pace does not allow it yet.
         """
         self._giveUp(now)

@@ -107,7 +107,7 @@ class Consent:
 
     def silentFor(self, now: float) -> float | None:
         """
-        @return: the seconds without a sign of the other side when the path is dead; else L{None}.
+        @return: the seconds without a sign of the other side when the path is dead; else C{None}.
         """
         if now < self._end():
             return None

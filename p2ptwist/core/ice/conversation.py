@@ -88,7 +88,7 @@ class Conversation:
         @param generations: those whose credentials are accepted.
         @param length: of the datagram, in bytes; what may be sent there without a proof grows by
             as much.
-        @return: the pair on which the other side was heard; L{None} when the check was not
+        @return: the pair on which the other side was heard; C{None} when the check was not
             authentic, or refused, or 24 other addresses were heard before.
         @raise MalformedDatagram: when it is authentic, but no check.
         """
@@ -122,7 +122,7 @@ class Conversation:
         """
         Take the answer to a check of ours (RFC 8445 section 7.2.5).
 
-        @return: the pair that it proves; L{None} when it proves nothing.
+        @return: the pair that it proves; C{None} when it proves nothing.
         @raise MalformedDatagram: when it is authentic, but no answer to a check.
         """
         request = self.exchange.match(message, address)

@@ -25,9 +25,9 @@ class DataPath:
     """
     Where data goes.
 
-    @ivar pair: the pair it goes on, or L{None} before the path is open.
+    @ivar pair: the pair it goes on, or C{None} before the path is open.
     @ivar generation: the generation of that pair.
-    @ivar consent: its clock, or L{None} while the pair is not proved.
+    @ivar consent: its clock, or C{None} while the pair is not proved.
     """
 
     def __init__(self, random: Random) -> None:

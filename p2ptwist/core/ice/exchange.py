@@ -83,7 +83,7 @@ class Exchange:
     def match(self, answer: Message, source: HostPort) -> Outstanding | None:
         """
         @return: the request that C{answer} is for, when it comes from where the request went and
-            is authentic; else L{None}.
+            is authentic; else C{None}.
         """
         request = self._outstanding.get(answer.transactionID)
         if request is None or request.pair.address != source:

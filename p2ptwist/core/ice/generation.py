@@ -29,7 +29,7 @@ class Generation:
 
     @ivar number: 0 at first, counting up; 0..255.
     @ivar local: this side's credentials.
-    @ivar remote: the other side's, or L{None} before its description came.
+    @ivar remote: the other side's, or C{None} before its description came.
     @ivar behavior: what the other side says of its NAT.
     @ivar checklist: the remote addresses and how far their checks are.  Checks that come before
         the other side's description put addresses into it as well.

@@ -15,7 +15,7 @@ class Nomination:
     """
     When to nominate which pair of one checklist.
 
-    @ivar deadline: when L{consider} will decide at the latest; L{None} while nothing is proved,
+    @ivar deadline: when L{consider} will decide at the latest; C{None} while nothing is proved,
         or a nomination is under way.
     """
 

@@ -60,7 +60,7 @@ def reflexiveAddress(response: Message) -> HostPort:
 
 def otherAddress(response: Message) -> HostPort | None:
     """
-    @return: the server's alternate address (RFC 5780 section 7.4), or L{None} when it tells none
+    @return: the server's alternate address (RFC 5780 section 7.4), or C{None} when it tells none
         that can be used.
     """
     value = response.get(AttributeType.OTHER_ADDRESS)

@@ -31,8 +31,8 @@ class STUNLimits:
     """
     Datagrams that a STUN server takes.
 
-    @ivar perHost: from one IPv4 address or IPv6 /64; L{None} for no limit.
-    @ivar perNetwork: from one IPv4 /24 or IPv6 /48; L{None} for no limit.
+    @ivar perHost: from one IPv4 address or IPv6 /64; C{None} for no limit.
+    @ivar perNetwork: from one IPv4 /24 or IPv6 /48; C{None} for no limit.
     """
 
     perHost: Rate | None = _PER_HOST

@@ -136,7 +136,7 @@ class Message:
 
     def get(self, attributeType: int) -> bytes | None:
         """
-        @return: the raw value of the first attribute of that type, or L{None}.
+        @return: the raw value of the first attribute of that type, or C{None}.
         """
         for present, value in self.attributes:
             if present == attributeType:

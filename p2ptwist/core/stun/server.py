@@ -97,7 +97,7 @@ class ServerAddresses:
 
     def changed(self, local: HostPort, changeHost: bool, changePort: bool) -> HostPort | None:
         """
-        @return: the address with the other host, port or both; L{None} when there is no other.
+        @return: the address with the other host, port or both; C{None} when there is no other.
         """
         if self.alternate is None:
             return None if changeHost or changePort else local
@@ -124,7 +124,7 @@ class ServerAddresses:
 
 def _other(choices: tuple[_ChoiceT, ...], current: _ChoiceT) -> _ChoiceT | None:
     """
-    @return: the one of two that is not C{current}; L{None} when there is only one.
+    @return: the one of two that is not C{current}; C{None} when there is only one.
     """
     return next((each for each in choices if each != current), None)
 
@@ -250,7 +250,7 @@ class Responder:
     def _origin(self, change: bytes | None, local: HostPort) -> HostPort | None:
         """
         @param change: the value of CHANGE-REQUEST.
-        @return: where the answer is sent from; L{None} when that is not possible.
+        @return: where the answer is sent from; C{None} when that is not possible.
         """
         flags = 0 if change is None else decodeUInt32(change)
         return self.addresses.changed(local, bool(flags & CHANGE_HOST), bool(flags & CHANGE_PORT))
