@@ -27,6 +27,7 @@ from twisted.protocols import amp
 
 from p2ptwist.core.link.client import Claimant, ClientState, LinkClient
 from p2ptwist.core.link.frames import FrameType, encodeHot
+from p2ptwist.rendezvous.descriptors import raiseDescriptorLimit
 from p2ptwist.rendezvous.options import Options
 from p2ptwist.rendezvous.service import NodeService
 
@@ -92,7 +93,9 @@ def serve(kind: str) -> None:
     if kind == "amp":
         factory = protocol.Factory.forProtocol(AMPRelay)
         port = reactor.listenTCP(0, factory, interface="127.0.0.1").getHost().port
+        raiseDescriptorLimit()
     else:
+        raiseDescriptorLimit()
         options = Options()
         unlimited = [f"--{name}-rate=none" for name in ("accept", "message", "registration")]
         unlimited += ["--address-accept-rate=none", "--network-accept-rate=none"]
@@ -108,11 +111,14 @@ def serve(kind: str) -> None:
 class Relay:
     """
     A relay process.
+
+    @ivar process: its process ID.
     """
 
     def __init__(self, kind: str) -> None:
         command = [sys.executable, __file__, "--serve", kind]
         self._process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        self.process = self._process.pid
         assert self._process.stdout is not None
         self.port = int(self._process.stdout.readline())
 
@@ -120,7 +126,7 @@ class Relay:
         """
         @return: CPU seconds spent so far.
         """
-        with open(f"/proc/{self._process.pid}/stat") as stat:
+        with open(f"/proc/{self.process}/stat") as stat:
             fields = stat.read().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
