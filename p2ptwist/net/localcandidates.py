@@ -92,12 +92,7 @@ class LocalCandidates:
         """
         @return: the candidates known at this moment, the host's own first.
         """
-        hosts = self._hosts()
-        port = self._port.localPort
-        found = [
-            makeCandidate(CandidateType.HOST, (host, port), order)
-            for order, host in enumerate(hosts)
-        ]
+        found = self.hosts()
         own = {candidate.address for candidate in found}
         reflexive = dict.fromkeys(self._reflexive.values())
         found += [
@@ -106,6 +101,16 @@ class LocalCandidates:
             if address not in own
         ]
         return tuple(found)
+
+    def hosts(self) -> list[Candidate]:
+        """
+        @return: the host candidates.
+        """
+        port = self._port.localPort
+        return [
+            makeCandidate(CandidateType.HOST, (host, port), order)
+            for order, host in enumerate(self._hosts())
+        ]
 
     def gather(self, servers: Sequence[HostPort]) -> Deferred[list[Failure]]:
         """

@@ -16,8 +16,9 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from p2ptwist.core.address import HostPort
+from p2ptwist.core.address import HostPort, isIPv6
 from p2ptwist.core.errors import LocalUsageError, MalformedDatagram
+from p2ptwist.core.ice.candidate import looksReachable
 from p2ptwist.core.ice.signal import Description, Goodbye, decodeSignal, encodeSignal
 from p2ptwist.core.peerid import decodePeerID, encodePeerID
 from p2ptwist.errors import LinkDown, P2PError, PeerUnreachable
@@ -168,6 +169,21 @@ class DatagramPeer(Service):
         if peer == self._key:
             raise LocalUsageError("that is this program's own peer ID; name the other program's")
         return Deferred.fromCoroutine(self._connect(peer))
+
+    def localAddress(self, path: Punch) -> HostPort | None:
+        """
+        @return: the address of this host that C{path} starts from, as far as can be told: the
+            socket is bound to all of them.
+        """
+        remote = path.remote
+        if remote is None:
+            return None
+        own = [each.address for each in self._requireLocal().hosts()]
+        family = [address for address in own if isIPv6(address[0]) == isIPv6(remote[0])]
+        near = [address for address in family if looksReachable(remote, [address])]
+        if path.mapped in family:
+            return path.mapped
+        return next(iter(near or family), None)
 
     # ILinkReceiver
 
