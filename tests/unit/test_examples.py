@@ -1,5 +1,5 @@
 """
-Every example and benchmark is a program that explains itself, whether or not another test runs it.
+Every example and benchmark explains itself, whether or not another test runs it.
 """
 
 from __future__ import annotations
@@ -16,10 +16,12 @@ ROOT = Path(__file__).resolve().parents[2]
 
 def programs() -> list[Path]:
     """
-    @return: what C{examples} and C{benchmarks} offer to be run: what asks whether it is C{main}.
+    @return: the examples, and those of the benchmarks that are commands, which parse options; the
+        others are run by these.
     """
-    found = [*(ROOT / "examples").glob("*.py"), *(ROOT / "benchmarks").glob("*.py")]
-    return sorted(path for path in found if "__main__" in path.read_text("utf-8"))
+    benchmarks = (ROOT / "benchmarks").glob("*.py")
+    commands = [path for path in benchmarks if "ArgumentParser" in path.read_text("utf-8")]
+    return sorted([*(ROOT / "examples").glob("*.py"), *commands])
 
 
 def run(program: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
