@@ -5,6 +5,7 @@ What the README promises: start the node, paste two lines, and two peers talk.
 from __future__ import annotations
 
 import json
+import re
 import shlex
 import signal
 import socket
@@ -82,12 +83,12 @@ class Program:
                 )
             time.sleep(0.02)
 
-    def event(self, name: str) -> dict[str, object]:
+    def event(self, name: str) -> dict[str, str]:
         """
         @return: the first event called C{name} that the program tells of.
         """
         for line in self.waitFor(self.errors, f'"{name}"'):
-            event: dict[str, object] = json.loads(line)
+            event: dict[str, str] = json.loads(line)
             if event["event"] == name:
                 return event
         raise AssertionError(name)
@@ -124,6 +125,22 @@ class DemonstrationTests(SynchronousTestCase):
         second.input.flush()
         self.assertIn("hello", second.waitFor(second.output, "hello"))
         self.assertEqual(first.event("connected")["peer"], second.event("ready")["peer"])
+
+    def test_readme(self) -> None:
+        """
+        The program that the README shows says hello and is answered.
+        """
+        found = re.search(
+            r"```python\n(.*?)```", (ROOT / "README.md").read_text("utf-8"), re.DOTALL
+        )
+        assert found is not None
+        _, (waiting, _) = self.startNode()
+        peer = Program(self, *waiting).event("ready")["peer"]
+        folder = Path(self.mktemp()).resolve()
+        folder.mkdir()
+        command = (sys.executable, "-c", found[1], waiting[waiting.index("--rendezvous") + 1], peer)
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+        self.assertEqual((done.stdout.splitlines()[:1], done.stderr), (["b'hello'"], ""))
 
     def test_stop(self) -> None:
         """
