@@ -9,6 +9,10 @@ from collections.abc import Hashable
 from dataclasses import dataclass
 
 
+# Tokens that rounding may hide: whoever waits until L{TokenBucket.readyAt} is not sent away again.
+_ROUNDING = 1e-6
+
+
 @dataclass(frozen=True, slots=True)
 class Rate:
     """
@@ -53,7 +57,7 @@ class TokenBucket:
 
         @return: whether there were enough.
         """
-        if self.refill(now) < tokens:
+        if self.refill(now) < tokens - _ROUNDING:
             return False
         self.level -= tokens
         return True
@@ -63,7 +67,7 @@ class TokenBucket:
         @return: the earliest time at which L{take} will succeed, never before C{now}.
         """
         missing = tokens - self.refill(now)
-        return now if missing <= 0 else now + missing / self.rate.perSecond
+        return now if missing <= _ROUNDING else now + missing / self.rate.perSecond
 
 
 class KeyedBuckets:
