@@ -375,12 +375,26 @@ class Agent:
                 self._use(generation, pair)
             elif self._isBetter(generation, pair):
                 self._use(generation, pair)
-        elif self._path.pair is None:
+        for data in self._path.unpark(pair.address):
+            self._events.append(DataReceived(data))
+
+    def _openWhereHeard(self, generation: Generation) -> None:
+        """
+        Open the path where the other side was heard, as soon as a check of our own is on its way
+        there: data that follows it comes from an address that the check proves.
+        """
+        if self._path.pair is not None:
+            return
+        heard = [
+            pair
+            for pair in generation.checklist
+            if pair.heard and pair.state is PairState.IN_PROGRESS
+        ]
+        if heard:
+            pair = max(heard, key=lambda pair: pair.priority)
             self._path.open(generation, pair)
             self._events.append(PathOpened(pair.address))
             self._flush()
-        for data in self._path.unpark(pair.address):
-            self._events.append(DataReceived(data))
 
     def _isBetter(self, generation: Generation, pair: Pair) -> bool:
         current = self._path.pair
@@ -429,6 +443,7 @@ class Agent:
         """
         generation = self._generation
         self._conversation.run(generation, self._now)
+        self._openWhereHeard(generation)
         self._renewConsent()
         if not self._ended and not generation.completed and self._now >= self._failAt():
             self._giveUp()
