@@ -4,13 +4,13 @@ From the name of a server to its address.
 
 from __future__ import annotations
 
+from typing import Any, TypeAlias
+
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import (
     IAddress,
     IHostResolution,
-    IReactorPluggableNameResolver,
-    IReactorTime,
     IResolutionReceiver,
 )
 from zope.interface import implementer
@@ -21,10 +21,8 @@ from p2ptwist.errors import LocalUsageError, NameNotResolved
 RESOLVE_TIMEOUT = 10.0  # seconds; two queries to a server, 5 s each: resolv.conf(5)
 
 
-class ResolvingReactor(IReactorPluggableNameResolver, IReactorTime):
-    """
-    What resolving needs of a reactor.
-    """
+# A reactor with IReactorPluggableNameResolver and IReactorTime; types have no word for both.
+ResolvingReactor: TypeAlias = Any
 
 
 @implementer(IResolutionReceiver)

@@ -8,10 +8,10 @@ import os
 from collections.abc import Callable, Sequence
 from functools import partial
 from random import Random
+from typing import Any, TypeAlias
 
 from twisted.application.service import IService, Service
 from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
-from twisted.internet.interfaces import IReactorUDP
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -27,17 +27,15 @@ from p2ptwist.net.datagramport import DatagramPort
 from p2ptwist.net.hostaddresses import hostAddresses
 from p2ptwist.net.latch import Latch
 from p2ptwist.net.localcandidates import LocalCandidates
-from p2ptwist.net.names import ResolvingReactor, resolveAddress
+from p2ptwist.net.names import resolveAddress
 from p2ptwist.net.puncher import Punch, Puncher, isOffer
 from p2ptwist.peer.calls import Calls
 
 _log = Logger()
 
 
-class PeerReactor(ResolvingReactor, IReactorUDP):
-    """
-    What a peer needs of a reactor, real or simulated.
-    """
+# A reactor with IReactorTime, IReactorUDP and IReactorPluggableNameResolver.
+PeerReactor: TypeAlias = Any
 
 
 @implementer(IIncomingPaths)

@@ -11,6 +11,7 @@ from twisted.internet.endpoints import TCP4ServerEndpoint
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from p2ptwist.errors import RendezvousUnreachable
 from p2ptwist.interfaces import IIncomingPaths, IPathReceiver
 from p2ptwist.net.puncher import Punch
 from p2ptwist.net.stunserver import STUNService
@@ -148,8 +149,19 @@ class Neighborhood:
         Wait until all are ready and have measured their NATs.
         """
         for party in self.parties:
-            self.internet.runUntil(party.peer.whenReady(), timeout=30.0)
+            while not self._isReady(party):
+                pass
         self.internet.advance(seconds)
+
+    def _isReady(self, party: Party) -> bool:
+        """
+        Wait for one attempt; on a bad link some fail, and the next one is under way.
+        """
+        try:
+            self.internet.runUntil(party.peer.whenReady(), timeout=120.0)
+        except RendezvousUnreachable:
+            return False
+        return True
 
     def connect(self, caller: Party, callee: Party, timeout: float = 60.0) -> Recorder:
         """
