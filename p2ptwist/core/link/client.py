@@ -275,8 +275,6 @@ class LinkClient:
 
     def _takeFrame(self, frame: bytes, now: float) -> None:
         kind = frame[0]
-        if self.state is ClientState.ENDED:
-            return
         if kind == FrameType.GOODBYE:
             self._takeGoodbye(Goodbye.decode(frame[1:]))
         elif self.state is ClientState.UP:

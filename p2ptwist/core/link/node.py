@@ -363,8 +363,6 @@ class Node:
         """
         Say goodbye and close; a reader that takes nothing is cut off at once.
         """
-        if link.state is LinkState.ENDED:
-            return
         self._leave(link)
         link.state = LinkState.ENDED
         link.since = now
@@ -402,7 +400,6 @@ class Node:
 
     def _resume(self, link: NodeLink, now: float) -> None:
         link.resumeAt = None
-        # It was not read from, so its silence says nothing.
         link.heardAt = now
         self._takeFrames(link, now)
         if link.resumeAt is None and link.state is LinkState.UP:
@@ -422,12 +419,12 @@ class Node:
         @return: when C{link} is dead if nothing more comes from it.
         """
         limits = self._limits
+        if link.resumeAt is not None:
+            return link.resumeAt  # it is not read from, so its silence says nothing
         if link.state is LinkState.PROVING:
             due = link.since + limits.proofDelay  # bytes that prove nothing buy no time
         else:
             due = link.heardAt + limits.idleDelay
-        if link.resumeAt is not None:
-            due = min(due, link.resumeAt)
         if link.frameSince is not None:
             due = min(due, link.frameSince + limits.frameDelay)
         return due

@@ -1,0 +1,402 @@
+"""
+Tests for the peer's side of the link: L{p2ptwist.core.link.client} and
+L{p2ptwist.core.link.backoff}.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from p2ptwist.core.errors import LocalUsageError
+from p2ptwist.core.link.backoff import Backoff
+from p2ptwist.core.link.client import (
+    Claimant,
+    ClientState,
+    Ended,
+    LinkClient,
+    LinkEvent,
+    MessageReceived,
+    PeerUnreachable,
+    Up,
+)
+from p2ptwist.core.link.frames import FrameType, encodeFrame, encodeHot
+from p2ptwist.core.link.messages import Goodbye, Hello, Prove, Welcome
+from p2ptwist.core.link.reasons import Reason
+
+KEY = bytes(range(32))
+OTHER = bytes(range(50, 82))
+HELLO = Hello(bytes(range(100, 132)), "node")
+WELCOME = Welcome(("192.0.2.1", 1025), 90, 1000, (("", 3478),))
+PING = encodeFrame(FrameType.PING)
+PONG = encodeFrame(FrameType.PONG)
+
+
+class Still(random.Random):
+    """
+    Jitter that is always none.
+    """
+
+    def random(self) -> float:
+        """
+        @return: 0, the least there is.
+        """
+        return 0.0
+
+
+def signature(text: bytes) -> bytes:
+    """
+    @return: what stands for a signature of C{text}: its last 64 bytes.
+    """
+    return text[-64:]
+
+
+def claimant(nodeName: str | None = None) -> Claimant:
+    """
+    @return: who asks for the links of these tests.
+    """
+    return Claimant(KEY, signature, b"instance", True, nodeName)
+
+
+def events(client: LinkClient) -> list[LinkEvent]:
+    """
+    @return: every event there is.
+    """
+    found = []
+    while (event := client.pollEvent()) is not None:
+        found.append(event)
+    return found
+
+
+def fresh(now: float = 0.0) -> LinkClient:
+    """
+    @return: a link whose connection was just made.
+    """
+    return LinkClient(claimant(), now, Still())
+
+
+def proving(now: float = 0.0) -> LinkClient:
+    """
+    @return: a link that has answered the hello.
+    """
+    client = fresh(now)
+    client.receiveBytes(HELLO.encode(), now)
+    client.pollTransmit()
+    return client
+
+
+def up(now: float = 0.0) -> LinkClient:
+    """
+    @return: a link that is up, with nothing queued.
+    """
+    client = proving(now)
+    client.receiveBytes(WELCOME.encode(), now)
+    events(client)
+    return client
+
+
+def ended(now: float = 0.0) -> LinkClient:
+    """
+    @return: a link that has ended, with nothing queued.
+    """
+    client = up(now)
+    client.receiveBytes(Goodbye(Reason.FULL).encode(), now)
+    events(client)
+    return client
+
+
+class HandshakeTests(SynchronousTestCase):
+    """
+    From the connection to the welcome.
+    """
+
+    def test_handshake(self) -> None:
+        """
+        The peer waits for the hello, signs, and is up with the welcome.
+        """
+        client = fresh()
+        self.assertIsNone(client.pollTransmit())
+        client.receiveBytes(HELLO.encode(), 0.1)
+        prove = Prove(KEY, b"instance")
+        signed = Prove(KEY, b"instance", True, signature(prove.signedText(HELLO)))
+        self.assertEqual(client.pollTransmit(), signed.encode())
+        self.assertIs(client.state, ClientState.PROVING)
+        client.receiveBytes(WELCOME.encode(), 0.2)
+        self.assertEqual(events(client), [Up(WELCOME, "node")])
+        self.assertIs(client.state, ClientState.UP)
+
+    def test_byteByByte(self) -> None:
+        """
+        It does not matter how the bytes come.
+        """
+        client = fresh()
+        for byte in HELLO.encode() + WELCOME.encode():
+            client.receiveBytes(bytes((byte,)), 0.0)
+        self.assertEqual(events(client), [Up(WELCOME, "node")])
+
+    def test_silentNode(self) -> None:
+        """
+        A node that says nothing, or nothing after the proof, is given 10 s.
+        """
+        for client in (fresh(5.0), proving(5.0)):
+            self.assertEqual(client.deadline(), 15.0)
+            client.handleTimeout(14.9)
+            self.assertEqual(events(client), [])
+            client.handleTimeout(15.0)
+            (event,) = events(client)
+            self.assertEqual(event, Ended("silent", "the node did not answer within 10 s"))
+            self.assertIsNone(client.deadline())
+
+    def test_version(self) -> None:
+        """
+        A node of another version is refused by word.
+        """
+        client = fresh()
+        client.receiveBytes(Hello(HELLO.challenge, "node", 2, 3).encode(), 0.0)
+        (event,) = events(client)
+        assert isinstance(event, Ended)
+        self.assertEqual(event.word, "version")
+        self.assertIn("versions 2 to 3", event.text)
+        self.assertIsNone(client.pollTransmit())
+
+    def test_name(self) -> None:
+        """
+        A peer that expects one node signs for no other.
+        """
+        client = LinkClient(claimant("right"), 0.0, Still())
+        client.receiveBytes(HELLO.encode(), 0.0)
+        (event,) = events(client)
+        assert isinstance(event, Ended)
+        self.assertEqual(event.word, "wrong-node")
+        self.assertIsNone(client.pollTransmit())
+        client = LinkClient(claimant("node"), 0.0, Still())
+        client.receiveBytes(HELLO.encode(), 0.0)
+        self.assertIsNotNone(client.pollTransmit())
+
+    def test_goodbye(self) -> None:
+        """
+        The node's reason is passed on, with or without a text; what follows it is ignored.
+        """
+        client = proving()
+        goodbye = Goodbye(Reason.DRAINING, "come back", 7)
+        client.receiveBytes(goodbye.encode() + b"\x00\x00", 0.0)
+        self.assertEqual(events(client), [Ended("draining", "come back", 7, True)])
+        client = up()
+        client.receiveBytes(Goodbye(200).encode() + PONG, 0.0)
+        self.assertEqual(events(client), [Ended("unknown-200", "unknown-200", 0, True)])
+
+
+class MessageTests(SynchronousTestCase):
+    """
+    A link that is up.
+    """
+
+    def test_send(self) -> None:
+        """
+        A message becomes a send frame.
+        """
+        client = up()
+        client.send(OTHER, b"hi", 1.0)
+        client.send(OTHER, b"ho", 1.0)
+        frames = encodeHot(FrameType.SEND, OTHER, b"hi") + encodeHot(FrameType.SEND, OTHER, b"ho")
+        self.assertEqual(client.pollTransmit(), frames)
+
+    def test_received(self) -> None:
+        """
+        Receive and unreachable frames become events, in order.
+        """
+        client = up()
+        client.receiveBytes(
+            encodeHot(FrameType.RECEIVE, OTHER, b"hi") + encodeHot(FrameType.UNREACHABLE, KEY), 1.0
+        )
+        self.assertEqual(events(client), [MessageReceived(OTHER, b"hi"), PeerUnreachable(KEY)])
+
+    def test_misuse(self) -> None:
+        """
+        No link, no key, or too long a payload: the program is told at once.
+        """
+        self.assertRaises(LocalUsageError, proving().send, OTHER, b"", 0.0)
+        self.assertRaises(LocalUsageError, up().send, OTHER[1:], b"", 0.0)
+        error = self.assertRaises(LocalUsageError, up().send, OTHER, bytes(1001), 0.0)
+        self.assertIn("at most 1000 bytes", str(error))
+
+
+class LivenessTests(SynchronousTestCase):
+    """
+    A link that is dead is found out.
+    """
+
+    def test_ping(self) -> None:
+        """
+        After 90 s of silence a ping goes; with an answer, the next goes 90 s later.
+        """
+        client = up(0.0)
+        self.assertEqual(client.deadline(), 90.0)
+        client.handleTimeout(90.0)
+        self.assertEqual(client.pollTransmit(), PING)
+        self.assertEqual(client.deadline(), 100.0)
+        client.receiveBytes(PONG, 90.1)
+        self.assertEqual(events(client), [])
+        self.assertEqual(client.deadline(), 180.0)
+
+    def test_jitter(self) -> None:
+        """
+        The interval is shortened by up to a tenth.
+        """
+        for seed in range(20):
+            client = LinkClient(claimant(), 0.0, random.Random(seed))
+            client.receiveBytes(HELLO.encode() + WELCOME.encode(), 0.0)
+            deadline = client.deadline()
+            assert deadline is not None
+            self.assertTrue(81.0 <= deadline <= 90.0, deadline)
+
+    def test_dead(self) -> None:
+        """
+        Nothing within 10 s of a ping ends the link.
+        """
+        client = up(0.0)
+        client.handleTimeout(90.0)
+        client.handleTimeout(99.9)
+        self.assertEqual(events(client), [])
+        client.handleTimeout(100.0)
+        self.assertEqual(
+            events(client), [Ended("silent", "the node did not answer a ping within 10 s")]
+        )
+
+    def test_anythingIsAlive(self) -> None:
+        """
+        Any bytes after the ping prove that the link lives.
+        """
+        client = up(0.0)
+        client.handleTimeout(90.0)
+        client.receiveBytes(encodeHot(FrameType.RECEIVE, OTHER, b"hi"), 95.0)
+        client.handleTimeout(100.0)
+        self.assertIs(client.state, ClientState.UP)
+
+    def test_oneWay(self) -> None:
+        """
+        Only sending, or only receiving, does not put the ping off: either direction may be dead.
+        """
+        client = up(0.0)
+        client.receiveBytes(encodeHot(FrameType.RECEIVE, OTHER, b"hi"), 80.0)
+        self.assertEqual(client.deadline(), 90.0)
+        client.send(OTHER, b"", 85.0)
+        self.assertEqual(client.deadline(), 170.0)
+
+    def test_doubt(self) -> None:
+        """
+        A message after 15 s of silence has a ping behind it; one before has not.
+        """
+        client = up(0.0)
+        message = encodeHot(FrameType.SEND, OTHER, b"hi")
+        client.send(OTHER, b"hi", 14.9)
+        self.assertEqual(client.pollTransmit(), message)
+        client.send(OTHER, b"hi", 15.0)
+        self.assertEqual(client.pollTransmit(), message + PING)
+        client.send(OTHER, b"hi", 16.0)
+        self.assertEqual(client.pollTransmit(), message)
+        self.assertEqual(client.deadline(), 25.0)
+
+    def test_probe(self) -> None:
+        """
+        A program that doubts has a ping sent, but never two at once.
+        """
+        client = up(0.0)
+        client.probe(3.0)
+        client.probe(4.0)
+        self.assertEqual(client.pollTransmit(), PING)
+        self.assertEqual(client.deadline(), 13.0)
+        client = proving()
+        client.probe(0.0)
+        self.assertIsNone(client.pollTransmit())
+
+
+class TotalityTests(SynchronousTestCase):
+    """
+    Every frame from every state does what the table in L{p2ptwist.core.link.client} says.
+    """
+
+    FRAMES = {  # noqa: RUF012
+        "hello": HELLO.encode(),
+        "prove": Prove(KEY, b"instance").encode(),
+        "welcome": WELCOME.encode(),
+        "goodbye": Goodbye(Reason.FULL).encode(),
+        "ping": PING,
+        "pong": PONG,
+        "send": encodeHot(FrameType.SEND, KEY),
+        "receive": encodeHot(FrameType.RECEIVE, KEY),
+        "unreachable": encodeHot(FrameType.UNREACHABLE, KEY),
+        "unknown": encodeFrame(0xEE),
+    }
+    STATES: dict[ClientState, tuple[Callable[[], LinkClient], dict[str, ClientState]]] = {  # noqa: RUF012
+        ClientState.GREETING: (fresh, {"hello": ClientState.PROVING}),
+        ClientState.PROVING: (proving, {"welcome": ClientState.UP}),
+        ClientState.UP: (
+            up,
+            dict.fromkeys(("pong", "receive", "unreachable"), ClientState.UP),
+        ),
+        ClientState.ENDED: (ended, {}),
+    }
+
+    def test_table(self) -> None:
+        """
+        A frame that a state does not expect ends the link as malformed; an ended link ignores all.
+        """
+        for state, (make, expected) in self.STATES.items():
+            for name, frame in self.FRAMES.items():
+                client = make()
+                client.receiveBytes(frame, 0.0)
+                self.assertIs(client.state, expected.get(name, ClientState.ENDED), (state, name))
+                words = [event.word for event in events(client) if isinstance(event, Ended)]
+                if state is ClientState.ENDED or name in expected:
+                    self.assertEqual(words, [], (state, name))
+                else:
+                    self.assertEqual(words, ["full" if name == "goodbye" else "malformed"])
+
+    def test_time(self) -> None:
+        """
+        Time may pass in every state, with nothing due and long after.
+        """
+        for state, (make, _) in self.STATES.items():
+            client = make()
+            client.handleTimeout(0.0)
+            self.assertIs(client.state, state)
+            client.handleTimeout(1e6)
+
+
+class BackoffTests(SynchronousTestCase):
+    """
+    L{Backoff} waits longer and longer, at random, and never longer than 30 s.
+    """
+
+    def test_row(self) -> None:
+        """
+        Each wait is between a tenth and the whole of 2, 4, 8, 16, 30, 30 s.
+        """
+        for seed in range(50):
+            backoff = Backoff(random.Random(seed))
+            for longest in (2.0, 4.0, 8.0, 16.0, 30.0, 30.0, *(30.0,) * 2000):
+                wait = backoff.next()
+                self.assertTrue(longest / 10 <= wait <= longest, wait)
+
+    def test_anew(self) -> None:
+        """
+        Only a link that lasted 30 s starts the row anew.
+        """
+        backoff = Backoff(random.Random(1))
+        for _ in range(6):
+            backoff.next()
+        backoff.linkLasted(29.0)
+        self.assertGreaterEqual(backoff.next(), 3.0)
+        backoff.linkLasted(30.0)
+        self.assertLessEqual(backoff.next(), 2.0)
+
+    def test_retryAfter(self) -> None:
+        """
+        A node that asks for time gets it, but never more than 30 s.
+        """
+        for seed in range(50):
+            self.assertTrue(1.0 <= Backoff(random.Random(seed)).next(10) <= 10.0)
+            self.assertTrue(3.0 <= Backoff(random.Random(seed)).next(65535) <= 30.0)
