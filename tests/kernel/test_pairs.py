@@ -128,7 +128,9 @@ def _special() -> tuple[dict[str, Outcome], dict[str, tuple[Place, Place]]]:
         places.apart("symmetricRestricted", restricted, _SYMMETRIC)
         places.apart("symmetricHome", _SYMMETRIC, _HOME)
         places.apart("symmetricBoth", _SYMMETRIC, _SYMMETRIC)
-        places.apart("accepting", accepting, accepting)
+        places.apart("acceptingBoth", accepting, accepting)
+        places.apart("acceptingCaller", accepting, _HOME)
+        places.apart("acceptingCallee", _HOME, accepting)
         places.apart("rejecting", rejecting, rejecting)
         places.apart("ipv6", _SYMMETRIC, _SYMMETRIC, ipv6=True)
         calls = Calls(node)
@@ -181,13 +183,13 @@ class SpecialTests(_PairTests):
         """
         Two routers on each side are as good as one.
         """
-        self.assertDirect("double", self._outcome("double"))
+        self.assertDirect("double", self.outcomeOf("double"))
 
     def test_sameLAN(self) -> None:
         """
         Two hosts in one LAN use their own addresses, and nothing leaves the site.
         """
-        outcome, (_, callee) = self._outcome("same"), _special()[1]["same"]
+        outcome, (_, callee) = self.outcomeOf("same"), _special()[1]["same"]
         self.assertTrue(outcome.connected, str(outcome.event))
         self.assertEqual(outcome.event["remote"].rpartition(":")[0], callee.addresses[0])
         self.assertEqual((outcome.echoed, outcome.direct), (COUNT, 0))
@@ -197,7 +199,7 @@ class SpecialTests(_PairTests):
         """
         Two homes of a carrier meet at their outer addresses, where its router allows it.
         """
-        outcome = self._outcome("hairpin")
+        outcome = self.outcomeOf("hairpin")
         self.assertTrue(outcome.connected, str(outcome.event))
         self.assertEqual((outcome.echoed, outcome.direct), (COUNT, 0))
         self.assertNotRelayed("hairpin", outcome)
@@ -206,20 +208,20 @@ class SpecialTests(_PairTests):
         """
         Where it does not, they cannot, and are told what was tried.
         """
-        self.assertIn("no direct path", self._reason("carrier"))
+        self.assertIn("no direct path", self.reasonOf("carrier"))
 
     def test_symmetricLoose(self) -> None:
         """
         A symmetric NAT and one that filters by address, or not at all, are direct.
         """
         for name in ("symmetricLoose", "symmetricRestricted"):
-            self.assertDirect(name, self._outcome(name))
+            self.assertDirect(name, self.outcomeOf(name))
 
     def test_symmetricHome(self) -> None:
         """
         A symmetric NAT and port-dependent filtering fail; the reason names the behaviour of both.
         """
-        reason = self._reason("symmetricHome")
+        reason = self.reasonOf("symmetricHome")
         self.assertIn(f"this side's NAT has {_PORT_DEPENDENT} mapping", reason)
         self.assertIn("the other side's has endpoint-independent mapping", reason)
         self.assertIn(f"{_PORT_DEPENDENT} filtering", reason.rpartition("other side's")[2])
@@ -228,7 +230,7 @@ class SpecialTests(_PairTests):
         """
         Two symmetric NATs fail; the reason names the behaviour of both.
         """
-        reason = self._reason("symmetricBoth")
+        reason = self.reasonOf("symmetricBoth")
         self.assertIn(f"this side's NAT has {_PORT_DEPENDENT} mapping", reason)
         self.assertIn(f"the other side's has {_PORT_DEPENDENT} mapping", reason)
 
@@ -236,21 +238,36 @@ class SpecialTests(_PairTests):
         """
         Routers that answer uninvited packets with an ICMP error do no harm.
         """
-        self.assertDirect("rejecting", self._outcome("rejecting"))
+        self.assertDirect("rejecting", self.outcomeOf("rejecting"))
+
+    def test_acceptingCallee(self) -> None:
+        """
+        A router at the callee's that accepts uninvited packets does no harm either: the callee has
+        sent before anything comes.
+        """
+        self.assertDirect("acceptingCallee", self.outcomeOf("acceptingCallee"))
+
+    def test_acceptingCaller(self) -> None:
+        """
+        One at the caller's keeps them apart: the callee's first check arrives before the caller
+        has heard of the callee's address, and takes the caller's port for itself.
+        """
+        for name in ("acceptingCaller", "acceptingBoth"):
+            self.assertIn("no direct path", self.reasonOf(name), name)
 
     def test_ipv6(self) -> None:
         """
         Hosts behind stateful firewalls use IPv6 where IPv4 cannot work.
         """
-        outcome, (_, callee) = self._outcome("ipv6"), _special()[1]["ipv6"]
+        outcome, (_, callee) = self.outcomeOf("ipv6"), _special()[1]["ipv6"]
         self.assertDirect("ipv6", outcome)
         self.assertIn(callee.addresses[1], outcome.event["remote"])
 
-    def _outcome(self, name: str) -> Outcome:
+    def outcomeOf(self, name: str) -> Outcome:
         return _special()[0][name]
 
-    def _reason(self, name: str) -> str:
-        outcome = self._outcome(name)
+    def reasonOf(self, name: str) -> str:
+        outcome = self.outcomeOf(name)
         self.assertFalse(outcome.connected, str(outcome.event))
         reason: str = outcome.event["reason"]
         return reason

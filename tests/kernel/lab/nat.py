@@ -69,8 +69,8 @@ _TRANSLATIONS = {
     (_APD, PortAllocation.SEQUENTIAL): _counted(),
 }
 # Every outgoing packet draws a port, and keeps the one that its mapping has.  The number lands in
-# the port with its bytes swapped; so it may be any but 0.
-_ALLOCATE = "update @mapped { ip saddr . udp sport : numgen random mod 64512 offset 1024 }"
+# the port with its bytes swapped: the bit makes it one of 32768 to 65535.
+_ALLOCATE = "update @mapped { ip saddr . udp sport : numgen random mod 65536 | 0x80 }"
 
 BEHAVIOURS = tuple(_TRANSLATIONS)
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.kernel.lab.laboratory import Place, PublicHost
-from tests.kernel.lab.process import Program, ProgramError
+from tests.kernel.lab.process import Program
 
 # How long Python programs may take to start on busy cores, many at a time, in seconds.
 START = 60.0
@@ -26,7 +26,7 @@ COUNT, SIZE = 20, 1000
 _ECHO = 5.0
 _EXAMPLE = Path(__file__).parents[3] / "examples" / "datagrams.py"
 # The node's ports, and the port of its second STUN address.
-_LINKS, _STUN, _ALTERNATE = 8470, 3478, 3479
+LINKS, _STUN, _ALTERNATE = 8470, 3478, 3479
 _identities = itertools.count()
 
 
@@ -41,7 +41,7 @@ def startNode(host: PublicHost, *options: str) -> Program:
     for address in host.addresses[2:3]:
         stun += ["--stun", f"[{address}]:{_STUN}"]
     twistd = str(Path(sys.executable).with_name("twistd"))
-    argv = [twistd, "--nodaemon", "--pidfile=", "natrendezvous", "--listen", f"tcp:{_LINKS}"]
+    argv = [twistd, "--nodaemon", "--pidfile=", "natrendezvous", "--listen", f"tcp:{LINKS}"]
     program = host.run(*argv, *stun, *options, name="node")
     program.errorLine("links on", timeout=START)
     program.errorLine("STUN on", timeout=START)
@@ -55,7 +55,7 @@ def startPeer(place: Place, node: PublicHost, *, call: str | None = None) -> Pro
     @param call: whom to call; L{None} to wait for calls and echo.
     """
     identity = place.laboratory.directory / f"identity{next(_identities)}"
-    argv = [sys.executable, str(_EXAMPLE), "--rendezvous", f"tcp:{node.addresses[0]}:{_LINKS}"]
+    argv = [sys.executable, str(_EXAMPLE), "--rendezvous", f"tcp:{node.addresses[0]}:{LINKS}"]
     argv += ["--identity", str(identity), *([call] if call else [])]
     return place.run(*argv, name=f"{place.name}-{'caller' if call else 'callee'}")
 
@@ -163,9 +163,7 @@ def _echoes(program: Program) -> int:
     """
     @return: how many of the datagrams come back in a while.
     """
-    try:
-        for number in range(COUNT):
-            program.line(f"{number:04}", timeout=_ECHO)
-    except ProgramError:
-        return len({line[:4] for line in program.lines()})
-    return COUNT
+    for number in range(COUNT):
+        if not program.answers(f"{number:04}", timeout=_ECHO):
+            break
+    return len({line[:4] for line in program.lines()})

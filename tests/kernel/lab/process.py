@@ -114,6 +114,16 @@ class Program:
         found: str = self._waitFor(look, f"a line {start!r}", timeout)
         return found
 
+    def answers(self, start: str, *, timeout: float) -> bool:
+        """
+        @return: whether such a line comes in time.
+        """
+        try:
+            self.line(start, timeout=timeout)
+        except ProgramError:
+            return False
+        return True
+
     def errorLine(self, part: str, *, timeout: float) -> str:
         """
         Wait for the first line on standard output or standard error that contains C{part}.

@@ -1,0 +1,55 @@
+"""
+What direct paths between real peers cost: time to the first echo, and packets of an idle path.
+"""
+
+from __future__ import annotations
+
+import statistics
+
+from twisted.trial import unittest
+
+from p2ptwist.testing.nat import NAT
+from tests.kernel.lab.laboratory import Laboratory
+from tests.kernel.lab.measures import MAPPING, UNIT, callSeconds, idle
+from tests.kernel.lab.peers import startNode
+
+# The goals: units of both round trips until the first echo; packets a minute and side.
+_UNITS, _PACKETS = 1.6, 8
+# Three mappings and the first keepalive thereafter.  (For ten minutes: benchmarks/idle.py.)
+_IDLE = 3 * MAPPING + 5.0
+
+
+class CallTests(unittest.SynchronousTestCase):
+    """
+    From the call to the first echo.
+    """
+
+    def test_median(self) -> None:
+        """
+        The median of seven calls between registered peers is little more than the round trips that
+        it takes to tell the other side and to reach it.
+        """
+        with Laboratory() as laboratory:
+            node = laboratory.publicHost("node")
+            startNode(node)
+            caller, callee = (laboratory.site(name, NAT()).host(name) for name in ("a", "b"))
+            seconds = callSeconds(caller, callee, node, 7)
+        self.assertEqual(len(seconds), 7)
+        self.assertLessEqual(statistics.median(seconds) / UNIT, _UNITS, str(seconds))
+
+
+class IdleTests(unittest.SynchronousTestCase):
+    """
+    Nothing is said.
+    """
+
+    def test_idle(self) -> None:
+        """
+        Mappings of 20 s are kept open, by few packets.
+        """
+        for name, outcome in idle(_IDLE).items():
+            self.assertTrue(outcome.alive, f"{name}: {outcome.events}")
+            kinds = [event["event"] for event in outcome.events]
+            self.assertNotIn("lost", kinds, name)
+            for sent in outcome.packets:
+                self.assertLessEqual(sent * 60 / outcome.seconds, _PACKETS, name)
