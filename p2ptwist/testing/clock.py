@@ -16,6 +16,7 @@ from twisted.internet.error import AlreadyCalled, AlreadyCancelled
 from twisted.internet.interfaces import IDelayedCall
 from zope.interface import implementer
 
+from p2ptwist.core.errors import LocalUsageError
 from p2ptwist.errors import P2PError
 
 # Two programs that answer each other without any delay would stop the time for ever.  The busiest
@@ -163,6 +164,7 @@ class Clock:
         self._queue: list[tuple[float, int, Callable[..., object], tuple[Any, ...]]] = []
         self._voided: set[int] = set()
         self._eventsAtThisInstant = 0
+        self._running = False
 
     def seconds(self) -> float:
         """
@@ -204,21 +206,31 @@ class Clock:
         @param limit: events that are due later than this are left alone.
         @return: whether there was an event to run.
         @raise TimeStandsStill: after L{MAX_EVENTS_PER_INSTANT} events at one instant.
+        @raise LocalUsageError: from inside an event.
         """
+        if self._running:
+            raise LocalUsageError(
+                "time passes already: this is called by something that runs in it"
+            )
         due = self.nextEvent()
         if due is None or due > limit:
             return False
         _, _, function, arguments = heappop(self._queue)
         self._moveTo(due)
+        self._running = True
         try:
             function(*arguments)
         except Exception:
             self._failed()
+        finally:
+            self._running = False
         return True
 
     def runUntil(self, time: float) -> None:
         """
         Run every event up to and including C{time}, and stop at exactly C{time}.
+
+        @raise LocalUsageError: from inside an event.
         """
         while self.runNext(time):
             pass

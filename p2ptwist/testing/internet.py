@@ -19,6 +19,7 @@ from p2ptwist.testing.host import Host
 from p2ptwist.testing.link import Link
 from p2ptwist.testing.nat import NAT, Firewall
 from p2ptwist.testing.network import Network, isPrivate
+from p2ptwist.testing.pcap import capture
 from p2ptwist.testing.report import StillPending, TraceOnFailure, describePending
 from p2ptwist.testing.router import Router, placement
 from p2ptwist.testing.stack import Interface
@@ -145,6 +146,16 @@ class Internet:
         """
         return [call for host in self._world.hosts.values() for call in host.getDelayedCalls()]
 
+    def capture(self, where: str | None = None) -> bytes:
+        """
+        The trace as a capture file, for Wireshark and C{tcpdump -r}.
+
+        @param where: the name of a host or a router whose packets to show; by default every packet
+            at every place.
+        @return: the content of a file in pcap format.
+        """
+        return capture(entry for entry in self.trace if where in (None, entry.where))
+
     def showOnFailure(self, testCase: TestCase) -> None:
         """
         Add the seed and the packet trace to the failures of a trial test.  Call it in C{setUp} or
@@ -165,7 +176,11 @@ class Internet:
     def advance(self, seconds: float) -> None:
         """
         Let C{seconds} pass, event by event.
+
+        @raise LocalUsageError: when they are less than 0, or when called from inside an event.
         """
+        if seconds < 0:
+            raise LocalUsageError("time does not go back")
         self._clock.runUntil(self._clock.seconds() + seconds)
 
     def runUntil(

@@ -14,6 +14,9 @@ from p2ptwist.core.address import HostPort
 from p2ptwist.testing.nat import NAT, OWN_STACK_TIMEOUT, PortAllocation
 from p2ptwist.testing.packet import Payload, Protocol, Segment, TCPFlag
 
+# One mapping may be used to spray every port of a peer; the oldest destinations make room.
+MAX_SESSIONS = 65_536
+
 _Key: TypeAlias = tuple[str | int, ...]
 _Free: TypeAlias = Callable[[HostPort], bool]
 
@@ -157,7 +160,7 @@ class NATTable:
         key = self._filteringOf[protocol].key(remote)
         session = entry.sessions.get(key)
         if session is None or session.expires <= now:
-            session = entry.sessions[key] = _Session()
+            session = self._newSession(entry, key, now)
         self._touch(entry, session, payload, now, outbound=True)
         return entry.external
 
@@ -211,6 +214,14 @@ class NATTable:
         self, protocol: Protocol, external: HostPort, remote: HostPort, now: float
     ) -> bool:
         return bool(self._ownFlows) and self._ownFlows.get((protocol, external, remote), 0.0) > now
+
+    def _newSession(self, entry: MappingEntry, key: _Key, now: float) -> _Session:
+        if len(entry.sessions) >= MAX_SESSIONS:
+            entry.sessions = {k: each for k, each in entry.sessions.items() if each.expires > now}
+            if len(entry.sessions) >= MAX_SESSIONS:
+                entry.sessions.pop(next(iter(entry.sessions)))
+        session = entry.sessions[key] = _Session()
+        return session
 
     def _find(
         self, protocol: Protocol, inside: HostPort, remote: HostPort, now: float

@@ -125,7 +125,10 @@ class Poller:
         ready, self._ready = self._ready, {}
         for sock in ready:
             reader = sock.reader
-            if reader is not None and sock.isReadable():
+            if reader is not None and sock.isHungUp():
+                # As poll() and epoll() tell it, and as Twisted's reactors take it.
+                self._disconnect(reader, ConnectionDone(), True)
+            elif reader is not None and sock.isReadable():
                 self._call(reader, reader.doRead, True)
             writer = sock.writer
             if writer is not None and sock.isWritable():

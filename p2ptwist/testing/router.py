@@ -100,13 +100,6 @@ class Router:
         """
         return self._external
 
-    @property
-    def lan(self) -> Network:
-        """
-        The network behind it.
-        """
-        return self._lan
-
     def host(self, name: str, *addresses: str, link: Link = LAN_LINK) -> Host:
         """
         Put a host on the LAN.

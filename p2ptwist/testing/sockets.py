@@ -202,6 +202,12 @@ class SimulatedSocket:
         """
         raise NotImplementedError
 
+    def isHungUp(self) -> bool:
+        """
+        @return: whether there is an error, and nothing to read before it.
+        """
+        return False
+
     def close(self) -> None:
         """
         Free everything.

@@ -166,6 +166,8 @@ class StreamSocket(SimulatedSocket):
         connection = self._requireConnection()
         if connection.unread and not self._readingEnded:
             return connection.read(size)
+        if connection.peerFinished:
+            return b""  # even if a RST followed
         self._raiseError()
         if self._isAtEnd(connection):
             return b""

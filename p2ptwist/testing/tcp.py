@@ -239,8 +239,10 @@ class TCPConnection:
         receiving = self._receiving
         if not receiving.next <= segment.sequence <= receiving.next + receiving.window:
             return
-        refused = self.state is TCPState.SYN_RECEIVED
-        self._end(errno.ECONNREFUSED if refused else errno.ECONNRESET)
+        if self.state is TCPState.SYN_RECEIVED:
+            self._end(errno.ECONNREFUSED)
+        else:
+            self._end(errno.EPIPE if receiving.finished else errno.ECONNRESET)
 
     def _receiveSYNAgain(self, segment: Segment) -> None:
         """

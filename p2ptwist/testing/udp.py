@@ -114,9 +114,15 @@ class DatagramSocket(SimulatedSocket):
 
     def isReadable(self) -> bool:
         """
-        @return: whether there is a datagram or an error.
+        @return: whether there is a datagram.
         """
-        return bool(self._received or self._error)
+        return bool(self._received)
+
+    def isHungUp(self) -> bool:
+        """
+        @return: whether the other side refused, and there is no datagram.
+        """
+        return bool(self._error) and not self._received
 
     def isWritable(self) -> bool:
         """
