@@ -51,32 +51,62 @@ def discoverNAT(
         L{p2ptwist.errors.STUNTimeout} or L{p2ptwist.errors.STUNRefused}.  It can be cancelled.
     @raise LocalUsageError: when the address is not literal.
     """
-    destination = (canonicalHost(server[0]), server[1])
-    result: Deferred[Discovered] = Deferred(lambda _: pump.stop())
+    machine = NATDiscovery(_canonical(server), clock.seconds(), randomBytes, timeLimit)
+    run = _Run(clock, machine, send, found, timeLimit)
+    run.start()
+    return run.receive, run.result
 
-    def transmit(data: bytes, address: HostPort) -> None:
+
+def _canonical(address: HostPort) -> HostPort:
+    return canonicalHost(address[0]), address[1]
+
+
+class _Run:
+    """
+    A discovery and the Deferred that waits for it.
+    """
+
+    def __init__(
+        self,
+        clock: IReactorTime,
+        machine: NATDiscovery,
+        send: Callable[[bytes, HostPort], object],
+        found: Callable[[HostPort], object] | None,
+        timeLimit: float,
+    ) -> None:
+        self._send = send
+        self._found = found
+        self._timeLimit = timeLimit
+        self._pump = Pump[DiscoveryEvent](clock, machine, self._transmit, self._deliver)
+        self.result: Deferred[Discovered] = Deferred(lambda _: self._pump.stop())
+
+    def start(self) -> None:
+        """
+        Send the first request.
+        """
+        self._pump.drain()
+
+    def receive(self, data: bytes, address: HostPort) -> bool:
+        """
+        @return: whether that answered one of the tests.
+        """
+        return self._pump.receiveDatagram(data, _canonical(address))
+
+    def _transmit(self, data: bytes, address: HostPort) -> None:
         # No route, or a full buffer: it is sent again, and unanswered at last.
         with suppress(OSError):
-            send(data, address)
+            self._send(data, address)
 
-    def deliver(event: DiscoveryEvent) -> None:
+    def _deliver(self, event: DiscoveryEvent) -> None:
         if isinstance(event, ReflexiveFound):
-            if found is not None:
-                found(event.address)
+            if self._found is not None:
+                self._found(event.address)
             return
-        pump.stop()
+        self._pump.stop()
         if isinstance(event, Discovered):
-            result.callback(event)
+            self.result.callback(event)
             return
         try:
-            readAddress(event.server, event.event, timeLimit)
+            readAddress(event.server, event.event, self._timeLimit)
         except (STUNTimeout, STUNRefused) as error:
-            result.errback(error)
-
-    def receive(data: bytes, address: HostPort) -> bool:
-        return pump.receiveDatagram(data, (canonicalHost(address[0]), address[1]))
-
-    machine = NATDiscovery(destination, clock.seconds(), randomBytes, timeLimit)
-    pump = Pump[DiscoveryEvent](clock, machine, transmit, deliver)
-    pump.drain()
-    return receive, result
+            self.result.errback(error)
