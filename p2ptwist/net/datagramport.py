@@ -122,6 +122,12 @@ class DatagramPort(DatagramProtocol):
         """
         return ":" not in self._interface
 
+    def another(self) -> DatagramPort:
+        """
+        @return: a port on the same interface with any free number, not yet open.
+        """
+        return DatagramPort(self._reactor, self._interface)
+
     def addConsumer(self, consumer: Callable[[bytes, HostPort], bool]) -> None:
         """
         @param consumer: is called with each datagram and its source that nobody before it took;

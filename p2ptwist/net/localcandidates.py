@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from random import Random
 from typing import Any
 
-from twisted.internet.defer import Deferred, DeferredList
+from twisted.internet.defer import Deferred, DeferredList, succeed
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -27,6 +27,7 @@ from p2ptwist.core.ice.candidate import (
     makeCandidate,
 )
 from p2ptwist.core.nat import NATBehavior
+from p2ptwist.errors import PortUnusable
 from p2ptwist.net.datagramport import DatagramPort
 from p2ptwist.net.natdiscovery import discoverNAT
 from p2ptwist.net.stunclient import STUNClient
@@ -77,7 +78,8 @@ class LocalCandidates:
         self._servers: tuple[HostPort, ...] = ()
         self._reflexive: dict[HostPort, HostPort] = {}
         self._timer: IDelayedCall | None = None
-        self._measuring: Deferred[None] | None = None
+        self._measuring: Deferred[Discovered] | None = None
+        self._measured: Deferred[None] = succeed(None)
         self._stopped = False
         self._observers: list[Callable[[], object]] = []
         port.addConsumer(self._stun.datagramReceived)
@@ -131,12 +133,14 @@ class LocalCandidates:
         self._refreshLater()
         return DeferredList(asked, consumeErrors=True).addCallback(self._gathered)
 
-    def stop(self) -> None:
+    def stop(self) -> Deferred[None]:
         """
         Ask no more, and free the timer.  The port is left open.
+
+        @return: a Deferred that fires when nothing is left.
         """
         if self._stopped:
-            return
+            return self._measured
         self._stopped = True
         if self._timer is not None:
             self._timer.cancel()
@@ -145,6 +149,7 @@ class LocalCandidates:
             self._measuring.cancel()
         self._stun.stop()
         self._port.removeConsumer(self._stun.datagramReceived)
+        return self._measured
 
     def _speaks(self, host: str) -> bool:
         return self._port.hasIPv6 if isIPv6(host) else self._port.hasIPv4
@@ -188,22 +193,31 @@ class LocalCandidates:
 
     def _measure(self, server: HostPort) -> None:
         """
-        Find out in the background what the NAT in front does.
+        Find out in the background what the NAT in front does, from another port: what comes to a
+        port uninvited makes some routers translate it differently from then on (a Linux router
+        that accepts such packets itself), and paths are to use this one.
         """
         if self._stopped or self._measuring is not None:
             return
-        receive, discovering = discoverNAT(self._clock, self._port.write, server)
-        self._port.addConsumer(receive)
+        port = self._port.another()
+        try:
+            port.listen()
+        except PortUnusable as error:
+            _log.debug("the NAT in front is not measured: {error}", error=error)
+            return
+        receive, discovering = discoverNAT(self._clock, port.write, server)
+        port.addConsumer(receive)
+        self._measuring = discovering
 
-        def done(result: Discovered | Failure) -> None:
+        def done(result: Discovered | Failure) -> Deferred[None]:
             self._measuring = None
-            self._port.removeConsumer(receive)
             if isinstance(result, Discovered):
                 _log.debug("the NAT in front has {behavior}", behavior=str(result.behavior))
                 self.behavior = result.behavior
                 self._changed()
+            return port.stopListening()
 
-        self._measuring = discovering.addBoth(done)
+        self._measured = discovering.addBoth(done)
 
     def _changed(self) -> None:
         if not self._stopped:

@@ -133,13 +133,13 @@ class DatagramPeer(Service):
         """
         super().stopService()
         self._puncher.close("the program stopped")
-        if self._local is not None:
-            self._local.stop()
         self._gathered.settle(Failure(LinkDown("the peer was stopped")))
         ended = [
             maybeDeferred(IService(self._link).stopService),
             self._port.stopListening(),
         ]
+        if self._local is not None:
+            ended.append(self._local.stop())
         return DeferredList(ended, consumeErrors=True).addCallback(lambda _: None)
 
     # The application's side.
