@@ -80,6 +80,7 @@ class Punch:
         self._receiver: IPathReceiver | None = None
         self._unread: deque[bytes] = deque(maxlen=_UNREAD_LIMIT)
         self._opened: Latch[Punch] = Latch(self._abandoned)
+        self._settled: Latch[None] = Latch()
         self._ended: Latch[BaseException | None] = Latch()
         self._failure: Failure | None = None
 
@@ -145,6 +146,13 @@ class Punch:
         """
         return self._opened.when() if self._failure is None else fail(self._failure)
 
+    def whenSettled(self) -> Deferred[None]:
+        """
+        @return: a Deferred that fires when the path is open, or will never be.  Who waits for this
+            only watches: it does not keep an attempt alive that everybody else gave up.
+        """
+        return self._settled.when()
+
     def whenOver(self) -> Deferred[BaseException | None]:
         """
         @return: a Deferred that fires with the reason, as an exception, when the session is over,
@@ -201,12 +209,15 @@ class Punch:
             self._agent.endCandidates(now)
         self._pump.drain()
 
-    def restart(self) -> None:
+    def restart(self, candidates: Iterable[Candidate] | None = None) -> None:
         """
         Look for a path anew, because an address of this side changed; an open path is used until
         there is another one (RFC 8445 section 9).
+
+        @param candidates: this side's addresses from now on; L{None} for the same ones.
+        @raise LocalUsageError: after 255 restarts.
         """
-        self._agent.restart(self._clock.seconds())
+        self._agent.restart(self._clock.seconds(), candidates)
         self._pump.drain()
         self._puncher.index(self, self._agent.fragments)
 
@@ -251,6 +262,7 @@ class Punch:
         elif isinstance(event, PathOpened):
             self.openedAfter = self._clock.seconds() - self._startedAt
             self._opened.settle(self)
+            self._settled.settle(None)
         elif isinstance(event, PathMoved):
             if self._receiver is not None:
                 self._tell(self._receiver.pathMoved)
@@ -274,6 +286,7 @@ class Punch:
         self._pump.stop()
         self._puncher.forget(self)
         self._opened.settle(failure)
+        self._settled.settle(None)
         receiver = self._receiver
         if receiver is not None and self.openedAfter is not None:
             self._tell(lambda: receiver.pathLost(failure))

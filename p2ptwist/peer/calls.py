@@ -58,7 +58,7 @@ class Calls:
             self._incoming[peer] = self._incoming.get(peer, 0) + 1
             settled = self._incomingSettled
         # Either way it no longer counts as pending.
-        punch.whenOpen().addBoth(lambda _: settled(peer, punch))
+        punch.whenSettled().addCallback(lambda _: settled(peer, punch))
         punch.whenOver().addCallback(lambda _: self._sessions.pop(key, None))
 
     def outgoing(self, peer: bytes) -> list[Punch]:

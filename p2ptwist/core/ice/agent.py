@@ -147,16 +147,19 @@ class Agent:
         self._now = now
         self._describe(SignalType.OFFER)
 
-    def restart(self, now: float) -> None:
+    def restart(self, now: float, candidates: Iterable[Candidate] | None = None) -> None:
         """
         Begin anew with fresh credentials and checks, because an address of this side changed
         (RFC 8445 section 9).  An open path carries data until there is another one.
 
+        @param candidates: this side's addresses from now on; L{None} for the same ones.
         @raise LocalUsageError: after 255 restarts.
         """
         if self._ended:
             return
         self._now = now
+        if candidates is not None:
+            self._localSide.replace(candidates)
         self._beginGeneration(self._generation.number + 1)
         self._describe(SignalType.OFFER)
 

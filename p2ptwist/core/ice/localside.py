@@ -40,6 +40,13 @@ class LocalSide:
                 self._candidates.setdefault(candidate.address, candidate)
         return len(self._candidates) > known
 
+    def replace(self, candidates: Iterable[Candidate]) -> None:
+        """
+        Forget the candidates so far, and have these.
+        """
+        self._candidates.clear()
+        self.add(candidates)
+
     def looksReachable(self, address: HostPort) -> bool:
         """
         @return: whether the remote C{address} is worth one of the first checks.
