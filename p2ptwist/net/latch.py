@@ -52,7 +52,8 @@ class Latch(Generic[T]):
         self._result = result
         waiting, self._waiting = self._waiting, []
         for each in waiting:
-            each.callback(result)  # a Failure starts the errbacks
+            if not each.called:  # one that an earlier one cancelled
+                each.callback(result)  # a Failure starts the errbacks
 
     def _cancelled(self, waiting: Deferred[T]) -> None:
         if waiting in self._waiting:

@@ -4,13 +4,31 @@ Who talks with whom: the sessions of one peer, and the bounds on them.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from p2ptwist.net.puncher import Punch
 
 # Sessions at once, open or not.  Each costs a few KiB and, idle, eight packets a minute.
 SESSION_LIMIT = 4096
+# Sessions with one other peer, so that one that may call cannot take the room of all others.
+PEER_LIMIT = 8
 # Sessions that one other peer opens at once: as each may send 200 checks to addresses that the
 # other side names, this bounds what a peer can aim at a third party.
 PENDING_LIMIT = 2
+
+
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """
+    A session and who began it.
+    """
+
+    punch: Punch
+    outgoing: bool
+
+    @property
+    def pending(self) -> bool:
+        return self.punch.openedAfter is None
 
 
 class Calls:
@@ -20,62 +38,53 @@ class Calls:
     """
 
     def __init__(self) -> None:
-        self._sessions: dict[tuple[bytes, bytes], Punch] = {}
-        self._outgoing: dict[bytes, list[Punch]] = {}
-        self._incoming: dict[bytes, int] = {}
+        self._byPeer: dict[bytes, dict[bytes, _Call]] = {}
+        self._count = 0
 
     def __len__(self) -> int:
-        return len(self._sessions)
+        return self._count
 
     def find(self, peer: bytes, session: bytes) -> Punch | None:
         """
         @return: the session of that name with that peer.
         """
-        return self._sessions.get((peer, session))
+        call = self._byPeer.get(peer, {}).get(session)
+        return None if call is None else call.punch
 
     def pending(self) -> list[Punch]:
         """
         @return: the sessions that have no path yet.
         """
-        return [punch for punch in self._sessions.values() if punch.openedAfter is None]
-
-    def mayAdmit(self, peer: bytes) -> bool:
-        """
-        @return: whether one more session that C{peer} offers stays within the bounds.
-        """
-        return len(self._sessions) < SESSION_LIMIT and self._incoming.get(peer, 0) < PENDING_LIMIT
-
-    def add(self, peer: bytes, punch: Punch, *, outgoing: bool) -> None:
-        """
-        Keep a session until it is over.
-        """
-        key = (peer, punch.session)
-        self._sessions[key] = punch
-        if outgoing:
-            self._outgoing.setdefault(peer, []).append(punch)
-            settled = self._outgoingSettled
-        else:
-            self._incoming[peer] = self._incoming.get(peer, 0) + 1
-            settled = self._incomingSettled
-        # Either way it no longer counts as pending.
-        punch.whenSettled().addCallback(lambda _: settled(peer, punch))
-        punch.whenOver().addCallback(lambda _: self._sessions.pop(key, None))
+        every = [call for calls in self._byPeer.values() for call in calls.values()]
+        return [call.punch for call in every if call.pending]
 
     def outgoing(self, peer: bytes) -> list[Punch]:
         """
         @return: this side's calls to C{peer} that have no path yet.
         """
-        return list(self._outgoing.get(peer, ()))
+        calls = self._byPeer.get(peer, {}).values()
+        return [call.punch for call in calls if call.outgoing and call.pending]
 
-    def _outgoingSettled(self, peer: bytes, punch: Punch) -> None:
-        calls = self._outgoing[peer]
-        calls.remove(punch)
+    def mayAdmit(self, peer: bytes) -> bool:
+        """
+        @return: whether one more session that C{peer} offers stays within the bounds.
+        """
+        calls = self._byPeer.get(peer, {}).values()
+        incoming = sum(call.pending and not call.outgoing for call in calls)
+        return self._count < SESSION_LIMIT and len(calls) < PEER_LIMIT and incoming < PENDING_LIMIT
+
+    def add(self, peer: bytes, punch: Punch, *, outgoing: bool) -> None:
+        """
+        Keep a session until it is over.
+        """
+        self._byPeer.setdefault(peer, {})[punch.session] = _Call(punch, outgoing)
+        self._count += 1
+        # Not whenOpen: that would wait for the path, so that giving up could not be told.
+        punch.whenOver().addCallback(lambda _: self._forget(peer, punch.session))
+
+    def _forget(self, peer: bytes, session: bytes) -> None:
+        calls = self._byPeer[peer]
+        del calls[session]
+        self._count -= 1
         if not calls:
-            del self._outgoing[peer]
-
-    def _incomingSettled(self, peer: bytes, punch: Punch) -> None:
-        left = self._incoming[peer] - 1
-        if left:
-            self._incoming[peer] = left
-        else:
-            del self._incoming[peer]
+            del self._byPeer[peer]
