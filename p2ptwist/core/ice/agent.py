@@ -152,7 +152,7 @@ class Agent:
         Begin anew with fresh credentials and checks, because an address of this side changed
         (RFC 8445 section 9).  An open path carries data until there is another one.
 
-        @param candidates: this side's addresses from now on; L{None} for the same ones.
+        @param candidates: this side's addresses from now on; C{None} for the same ones.
         @raise LocalUsageError: after 255 restarts.
         """
         if self._ended:
