@@ -12,8 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from twisted.application.service import Service
-from twisted.internet.address import IPv4Address, IPv6Address
-from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.defer import CancelledError, Deferred, fail, succeed
 from twisted.internet.defer import TimeoutError as DeferredTimeout
 from twisted.internet.endpoints import (
     HostnameEndpoint,
@@ -32,7 +31,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from p2ptwist.core.address import HostPort, canonicalHost, isIPv6
+from p2ptwist.core.address import HostPort, isIPv6
 from p2ptwist.core.link.backoff import BACKOFF_CAP, Backoff
 from p2ptwist.core.link.client import (
     Claimant,
@@ -51,6 +50,7 @@ from p2ptwist.errors import (
     RendezvousUnreachable,
 )
 from p2ptwist.interfaces import IIdentity, ILink, ILinkReceiver, IWelcome
+from p2ptwist.rendezvous.connections import addressOf
 from p2ptwist.rendezvous.linkconnection import LinkConnection
 from p2ptwist.rendezvous.linklifecycle import LifecycleCore, makeLifecycle
 
@@ -180,15 +180,30 @@ class RendezvousLink(Service):
 
     @classmethod
     def fromString(
-        cls, reactor: IReactorTime, description: str, identity: IIdentity
+        cls,
+        reactor: IReactorTime,
+        description: str,
+        identity: IIdentity,
+        *,
+        nodeName: str | None = None,
+        jitter: random.Random | None = None,
     ) -> RendezvousLink:
         """
         A link to the node at C{description}, such as C{"tcp:rendezvous.example:8470"}.
 
+        @param nodeName: as for L{RendezvousLink}.
+        @param jitter: as for L{RendezvousLink}.
         @raise LocalUsageError: when C{description} is not an endpoint.
         """
         endpoint = rendezvousEndpoint(reactor, description)
-        return cls(reactor, endpoint, identity, description=description)
+        return cls(
+            reactor,
+            endpoint,
+            identity,
+            description=description,
+            nodeName=nodeName,
+            jitter=jitter,
+        )
 
     # IService
 
@@ -301,7 +316,8 @@ class RendezvousLink(Service):
 
     def _attemptFailed(self, failure: Failure) -> Failure:
         result = Failure(_unreachable(self.description, failure))
-        self._failWaiters(result)
+        if not failure.check(CancelledError):  # the program stopped it, and knows
+            self._failWaiters(result)
         return result
 
     def _eventReceived(self, connection: LinkConnection, event: LinkEvent) -> None:
@@ -322,8 +338,9 @@ class RendezvousLink(Service):
         if connection.upSince is not None:
             self._backoff.linkLasted(self._clock.seconds() - connection.upSince)
         reason = Failure(self._reasonOf(connection, failure))
-        self._goDown(reason)
-        self._failWaiters(reason)
+        if not connection.closed:
+            self._goDown(reason)
+            self._failWaiters(reason)
         self._life.lost(reason)
         self._notify()
 
@@ -398,13 +415,13 @@ class RendezvousLink(Service):
         self._notifying = False
 
 
-def _withHost(servers: tuple[HostPort, ...], node: object) -> tuple[HostPort, ...]:
+def _withHost(servers: tuple[HostPort, ...], node: IAddress) -> tuple[HostPort, ...]:
     """
     @param node: the address that the link goes to.
     @return: C{servers}, with the node's own host where one has none; without those when the link
         is not on IP.
     """
-    own = canonicalHost(node.host) if isinstance(node, IPv4Address | IPv6Address) else ""
+    own, _ = addressOf(node)
     return tuple((host or own, port) for host, port in servers if host or own)
 
 

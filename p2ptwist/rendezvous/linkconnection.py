@@ -48,6 +48,7 @@ class LinkConnection:
         self.ended: Ended | None = None
         self.full = False
         self.upSince: float | None = None
+        self.closed = False
         self._clock = clock
         self._claimant = claimant
         self._jitter = jitter
@@ -130,6 +131,10 @@ class LinkConnection:
         """
         Send what was written and close; deliver nothing more.
         """
+        self.closed = True
+        data = None if self._machine is None else self._machine.pollTransmit()
+        if data is not None:
+            self.transport.write(data)
         self._release()
         self.transport.unregisterProducer()
         self.transport.loseConnection()
