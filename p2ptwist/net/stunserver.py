@@ -51,7 +51,6 @@ class _UDPPort(DatagramProtocol):
     """
 
     noisy = False
-    _responder: Responder | None = None
 
     def __init__(self, reactor: _STUNReactor, address: HostPort, limits: SourceLimits) -> None:
         """
@@ -96,8 +95,6 @@ class _UDPPort(DatagramProtocol):
         Answer a request, if it is one.
         """
         responder = self._responder
-        if responder is None:
-            return
         counters = responder.counters
         counters.received += 1
         host, port = addr[:2]
@@ -177,11 +174,8 @@ class STUNService(Service):
     def _open(self) -> None:
         if self._ports:
             return
-        kind = _portKind(self._reactor)
         try:
-            for address in self._addresses.all():
-                port = _openPort(kind, self._reactor, address, self._limits)
-                self._ports[port.address] = port
+            self._openAll()
         except PortUnusable:
             self._close()
             raise
@@ -191,6 +185,20 @@ class STUNService(Service):
         responder = Responder(addresses, self._software, self.counters)
         for port in self._ports.values():
             port.start(responder, self._send)
+
+    def _openAll(self) -> None:
+        """
+        @raise PortUnusable: when one of the addresses cannot be opened.
+        """
+        fast = _canBatch(self._reactor)
+        kind: Callable[[Any, HostPort, SourceLimits], _Port] = BatchPort if fast else _UDPPort
+        for address in self._addresses.all():
+            port = _openPort(kind, self._reactor, address, self._limits)
+            self._ports[port.address] = port
+            if fast and address[0] == "::":
+                # A batch has one family; elsewhere this socket takes both.
+                ipv4 = _openPort(kind, self._reactor, ("0.0.0.0", port.address[1]), self._limits)
+                self._ports[ipv4.address] = ipv4
 
     def _close(self) -> Deferred[None]:
         ports, self._ports = self._ports, {}
@@ -229,11 +237,10 @@ def _canonical(address: HostPort) -> HostPort:
     return canonicalHost(address[0]), address[1]
 
 
-def _portKind(reactor: _STUNReactor) -> type[BatchPort] | type[_UDPPort]:
+def _canBatch(reactor: _STUNReactor) -> bool:
     # A reactor that knows its own host's addresses has a network that is not the system's.
     ownNetwork = IHostAddresses.providedBy(reactor)
-    fast = batchSupported() and IReactorFDSet.providedBy(reactor) and not ownNetwork
-    return BatchPort if fast else _UDPPort
+    return batchSupported() and IReactorFDSet.providedBy(reactor) and not ownNetwork
 
 
 def _openPort(

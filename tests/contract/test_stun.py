@@ -11,6 +11,7 @@ from typing import Any
 from twisted.internet import reactor as globalReactor
 from twisted.internet.defer import Deferred
 from twisted.internet.protocol import DatagramProtocol
+from twisted.internet.task import deferLater
 from twisted.trial.unittest import TestCase
 
 from p2ptwist.core.address import HostPort
@@ -381,6 +382,20 @@ class BatchedServerTests(ServerCases, TestCase):
                     encodeAttribute(4, b"\0\1" + port.to_bytes(2, "big") + socket.inet_aton(host)),
                 )
 
+    async def test_localAddressIPv6(self) -> None:
+        """
+        So does its IPv6 half.
+        """
+        service, client = self.serve(("::", 0)), self.client("::1")
+        port = service.addresses[0][1]
+        self.assertEqual(service.addresses, (("::", port), ("0.0.0.0", port)))
+        fingerprinted = encode(MessageClass.REQUEST, 1, ID, fingerprint=True)
+        for index, data in enumerate((PLAIN_REQUEST + ID, fingerprinted)):
+            client.write(data, ("::1", port))
+            answer, source = (await client.wait(index + 1))[index]
+            self.assertEqual(source, ("::1", port))
+            self.assertEqual(reflexiveAddress(decode(answer)), client.address)
+
     async def test_localAddressAmongDropped(self) -> None:
         """
         Where some of a batch are dropped, the others still get their own answers, from their own
@@ -405,3 +420,23 @@ class UDPServerTests(ServerCases, TestCase):
     """
 
     batched = False
+
+    async def test_unsent(self) -> None:
+        """
+        An answer that the network does not take is counted.
+        """
+        service, client = self.serve(), self.client()
+        server = service.addresses[0]
+
+        def refuse(data: bytes, address: HostPort) -> None:
+            raise OSError("no buffer space available")
+
+        port: Any = service._ports[server]
+        send = port.send
+        port.send = refuse
+        client.write(PLAIN_REQUEST + ID, server)
+        while not service.counters.unsent:
+            await deferLater(reactor, 0.001)
+        port.send = send
+        await client.stun.bind(server)
+        self.assertEqual((service.counters.unsent, service.counters.answered), (1, 1))

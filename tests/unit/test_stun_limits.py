@@ -4,8 +4,11 @@ Tests for L{p2ptwist.core.stun.limits}.
 
 from __future__ import annotations
 
+import math
+
 from twisted.trial.unittest import SynchronousTestCase
 
+from p2ptwist.core.errors import LocalUsageError
 from p2ptwist.core.stun.limits import UNLIMITED, SourceLimits, STUNLimits
 from p2ptwist.core.tokenbucket import Rate
 
@@ -79,6 +82,15 @@ class SourceLimitsTests(SynchronousTestCase):
         self.assertEqual(admitted(SourceLimits(UNLIMITED, SECRET), ["192.0.2.1"] * 5000, 1.0), 5000)
         only = SourceLimits(STUNLimits(None, Rate(1, 10)), SECRET)
         self.assertEqual(admitted(only, ["192.0.2.1"] * 100, 1.0), 10)
+
+    def test_infinite(self) -> None:
+        """
+        An infinite rate is no limit; a rate of nothing is a mistake.
+        """
+        endless = Rate(math.inf, math.inf)
+        limits = SourceLimits(STUNLimits(endless, endless), SECRET)
+        self.assertEqual(admitted(limits, ["192.0.2.1"] * 5000, 1.0), 5000)
+        self.assertRaises(LocalUsageError, SourceLimits, STUNLimits(Rate(0, 1), None), SECRET)
 
     def test_forgedFlood(self) -> None:
         """

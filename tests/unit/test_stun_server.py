@@ -197,6 +197,18 @@ class BindingTests(ResponderTestCase):
                 )
                 self.assertEqual(head + ID + middle + port + host + tail, reply.data)
 
+    def test_plainAnswerIPv6(self) -> None:
+        """
+        So they do over IPv6.
+        """
+        local = ("2001:db8::1", 3478)
+        responder = Responder(ServerAddresses(local))
+        reply = responder.answer(bindingRequest(ID), CLIENT6, local)
+        assert reply is not None
+        head, middle, tail = responder.plainAnswer(local)
+        self.assertEqual(head + ID + middle, reply.data[:26])
+        self.assertEqual((len(reply.data), tail), (44, b""))
+
     def test_plainRequest(self) -> None:
         """
         The constant is how every plain request begins.

@@ -8,10 +8,12 @@ everybody the same small part, instead of pushing the buckets of real sources ou
 
 from __future__ import annotations
 
+import math
 from array import array
 from dataclasses import dataclass
 
 from p2ptwist.core.address import parseHost
+from p2ptwist.core.errors import LocalUsageError
 from p2ptwist.core.tokenbucket import Rate
 
 # Buckets a table.  8 bytes each: 512 KiB.  A forged flood that reaches the burst of one host in
@@ -52,10 +54,14 @@ class _Table:
 
     def __init__(self, rate: Rate | None) -> None:
         self.fullAt = array("d", bytes(8 * _BUCKETS))
-        # Seconds that one token takes to come back.
-        self.cost = 0.0 if rate is None else 1 / rate.perSecond
-        # A full burst leaves it (burst - 1) costs in the future; half a cost absorbs rounding.
-        self.tolerance = 0.0 if rate is None else (rate.burst - 0.5) * self.cost
+        # Seconds that one token takes to come back, and how far ahead a bucket may be owed them.
+        self.cost, self.tolerance = 0.0, math.inf
+        if rate is not None and rate.perSecond < math.inf:
+            if rate.perSecond <= 0:
+                raise LocalUsageError("a rate of nothing: stop the server instead")
+            self.cost = 1 / rate.perSecond
+            # A full burst leaves it (burst - 1) costs ahead; half a cost absorbs rounding.
+            self.tolerance = (rate.burst - 0.5) * self.cost
 
 
 class SourceLimits:

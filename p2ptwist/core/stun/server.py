@@ -46,8 +46,9 @@ PLAIN_REQUEST = b"\x00\x01\x00\x00" + MAGIC_COOKIE_BYTES
 
 _CLASSIC_HEADER = Struct("!HH16s")  # RFC 3489 section 11.1
 _BINDING_REQUEST, _BINDING_RESPONSE = 0x0001, 0x0101
-_ADDRESS_HEADER = b"\x00\x20\x00\x08\x00\x01"  # XOR-MAPPED-ADDRESS of IPv4, up to its port
-_PLAIN_LENGTH = 12  # bytes of such an attribute
+# XOR-MAPPED-ADDRESS up to its port, and its length.
+_IPV4_ADDRESS = b"\x00\x20\x00\x08\x00\x01", 12
+_IPV6_ADDRESS = b"\x00\x20\x00\x14\x00\x02", 24
 
 # What any Binding request may carry; a server without passwords has no use for it.
 _UNDERSTOOD = frozenset(
@@ -211,15 +212,16 @@ class Responder:
 
     def plainAnswer(self, local: HostPort) -> tuple[bytes, bytes, bytes]:
         """
-        The constant parts of every answer to an IPv4 L{PLAIN_REQUEST} that comes to C{local}.
+        The constant parts of every answer to a L{PLAIN_REQUEST} that comes to C{local}.
 
         @return: the first 8 bytes; what stands between transaction ID and XORed port; what
             follows the XORed host.
         """
         tail = b"".join(encodeAttribute(*each) for each in self._extras(local, local))
-        length = _PLAIN_LENGTH + len(tail)
+        middle, length = _IPV6_ADDRESS if isIPv6(local[0]) else _IPV4_ADDRESS
+        length += len(tail)
         head = _BINDING_RESPONSE.to_bytes(2, "big") + length.to_bytes(2, "big")
-        return head + MAGIC_COOKIE_BYTES, _ADDRESS_HEADER, tail
+        return head + MAGIC_COOKIE_BYTES, middle, tail
 
     def _extras(self, local: HostPort, origin: HostPort) -> list[tuple[int, bytes]]:
         """
