@@ -113,7 +113,7 @@ class RemovalTests(unittest.SynchronousTestCase):
         """
         After its end, even by an exception, its namespaces, programs and files are gone.
         """
-        before = namespace.existing()
+        before = namespace.existing(os.getpid())
 
         def fail() -> None:
             with Laboratory() as laboratory:
@@ -123,7 +123,7 @@ class RemovalTests(unittest.SynchronousTestCase):
                 raise ZeroDivisionError
 
         self.assertRaises(ZeroDivisionError, fail)
-        self.assertEqual(namespace.existing(), before)
+        self.assertEqual(namespace.existing(os.getpid()), before)
         self.assertFalse(self.directory.exists())
         self.assertRaises(ProcessLookupError, os.kill, self.program.pid, 0)
 
@@ -143,7 +143,6 @@ program.line("ready", timeout=60)
 print(program.pid, laboratory.directory, flush=True)
 time.sleep(60)
 """
-        before = namespace.existing()
         maker = subprocess.Popen(
             [sys.executable, "-c", script],
             stdout=subprocess.PIPE,
@@ -153,12 +152,12 @@ time.sleep(60)
         assert maker.stdout is not None
         pid, directory = maker.stdout.readline().split()
         self.addCleanup(shutil.rmtree, directory)
-        left = set(namespace.existing()) - set(before)
+        self.assertEqual(len(namespace.existing(maker.pid)), 3)
         maker.kill()
         maker.wait()
         maker.stdout.close()
-        self.assertLessEqual(left, set(namespace.removeStale()))
-        self.assertEqual(namespace.existing(), before)
+        Laboratory().close()
+        self.assertEqual(namespace.existing(maker.pid), [])
         self.assertTrue(_ends(int(pid)))
 
     def test_tools(self) -> None:

@@ -11,7 +11,7 @@ from twisted.trial import unittest
 from p2ptwist.testing.nat import NAT
 from tests.kernel.lab.laboratory import Laboratory
 from tests.kernel.lab.measures import MAPPING, UNIT, callSeconds, idle
-from tests.kernel.lab.peers import startNode
+from tests.kernel.lab.peers import startPlainNode
 
 # The goals: units of both round trips until the first echo; packets a minute and side.
 _UNITS, _PACKETS = 1.6, 8
@@ -26,12 +26,12 @@ class CallTests(unittest.SynchronousTestCase):
 
     def test_median(self) -> None:
         """
-        The median of seven calls between registered peers is little more than the round trips that
-        it takes to tell the other side and to reach it.
+        The median of seven calls between registered peers, by a node with no options at all, is
+        little more than the round trips that it takes to tell the other side and to reach it.
         """
         with Laboratory() as laboratory:
             node = laboratory.publicHost("node")
-            startNode(node)
+            startPlainNode(node)
             caller, callee = (laboratory.site(name, NAT()).host(name) for name in ("a", "b"))
             seconds = callSeconds(caller, callee, node, 7)
         self.assertEqual(len(seconds), 7)

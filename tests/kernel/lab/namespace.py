@@ -156,13 +156,17 @@ class Namespace:
         _call(["ip", "netns", "del", self.name])
 
 
-def existing() -> list[str]:
+def existing(maker: int | None = None) -> list[str]:
     """
-    @return: the names of all namespaces that a laboratory made, dead or alive.
+    @param maker: the number of a process; any when left out.
+    @return: the names of the namespaces that its laboratories made, dead or alive.
     """
     if not _NAMED.is_dir():
         return []
-    return sorted(path.name for path in _NAMED.iterdir() if _NAME.fullmatch(path.name))
+    found = (_NAME.fullmatch(path.name) for path in _NAMED.iterdir())
+    return sorted(
+        made.string for made in found if made is not None and maker in (None, int(made["pid"]))
+    )
 
 
 def removeStale() -> list[str]:

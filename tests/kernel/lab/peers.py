@@ -26,23 +26,28 @@ COUNT, SIZE = 20, 1000
 _ECHO = 5.0
 _EXAMPLE = Path(__file__).parents[3] / "examples" / "datagrams.py"
 # The node's ports, and the port of its second STUN address.
-LINKS, _STUN, _ALTERNATE = 8470, 3478, 3479
+LINKS, STUN, ALTERNATE = 8470, 3478, 3479
 _identities = itertools.count()
 
 
-def startNode(host: PublicHost, *options: str) -> Program:
+def startNode(host: PublicHost) -> Program:
     """
-    Start a rendezvous node that serves links, and STUN on two addresses, and wait until it does.
-
-    @param options: more of them.
+    Start a rendezvous node that serves STUN on two addresses, so that peers can measure their NATs.
     """
     first, second = host.addresses[:2]
-    stun = ["--stun", f"{first}:{_STUN}", "--stun-alternate-address", f"{second}:{_ALTERNATE}"]
+    stun = ["--stun", f"{first}:{STUN}", "--stun-alternate-address", f"{second}:{ALTERNATE}"]
     for address in host.addresses[2:3]:
-        stun += ["--stun", f"[{address}]:{_STUN}"]
+        stun += ["--stun", f"[{address}]:{STUN}"]
+    return startPlainNode(host, *stun)
+
+
+def startPlainNode(host: PublicHost, *options: str) -> Program:
+    """
+    Start a rendezvous node with these options, and wait until it serves.
+    """
     twistd = str(Path(sys.executable).with_name("twistd"))
-    argv = [twistd, "--nodaemon", "--pidfile=", "natrendezvous", "--listen", f"tcp:{LINKS}"]
-    program = host.run(*argv, *stun, *options, name="node")
+    argv = [twistd, "--nodaemon", "--pidfile=", "natrendezvous", *options]
+    program = host.run(*argv, name="node")
     program.errorLine("links on", timeout=START)
     program.errorLine("STUN on", timeout=START)
     return program

@@ -174,6 +174,12 @@ class Program:
         if self._process.poll() is None:
             self._process.terminate()
 
+    def kill(self) -> None:
+        """
+        End the program without a word.
+        """
+        self._process.kill()
+
     def end(self) -> int:
         """
         Ask the program to end, and see to it.
