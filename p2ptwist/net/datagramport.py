@@ -60,7 +60,10 @@ class DatagramPort(DatagramProtocol):
         Open the socket.
 
         @raise PortUnusable: when that is impossible, with the reason.
+        @raise LocalUsageError: while it is open, or still closing.
         """
+        if self.transport is not None:
+            raise LocalUsageError("the UDP port is open; close it first, and wait for that")
         interfaces = [self._interface] if self._interface else ["::", "0.0.0.0"]
         for interface in interfaces:
             try:
@@ -133,13 +136,14 @@ class DatagramPort(DatagramProtocol):
         @param consumer: is called with each datagram and its source that nobody before it took;
             says whether it took it.
         """
-        self._consumers.append(consumer)
+        # A new list, as a datagram may be on its way through the old one.
+        self._consumers = [*self._consumers, consumer]
 
     def removeConsumer(self, consumer: Callable[[bytes, HostPort], bool]) -> None:
         """
         @param consumer: one that was added.
         """
-        self._consumers.remove(consumer)
+        self._consumers = [each for each in self._consumers if each != consumer]
 
     def write(self, data: bytes, address: HostPort) -> bool:
         """

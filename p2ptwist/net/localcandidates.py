@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from random import Random
 from typing import Any
 
-from twisted.internet.defer import Deferred, DeferredList, succeed
+from twisted.internet.defer import CancelledError, Deferred, DeferredList, succeed
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -90,6 +90,13 @@ class LocalCandidates:
         """
         self._observers.append(changed)
 
+    @property
+    def answered(self) -> bool:
+        """
+        Whether any of the STUN servers that are asked has told an address.
+        """
+        return bool(self._reflexive)
+
     def candidates(self) -> tuple[Candidate, ...]:
         """
         @return: the candidates known at this moment, the host's own first.
@@ -120,7 +127,7 @@ class LocalCandidates:
 
         @param servers: literal addresses; the first three of a family that the port speaks.
         @return: a Deferred that fires when all have answered or been given up, with what failed
-            (L{p2ptwist.errors.STUNTimeout}, L{p2ptwist.errors.STUNRefused}).
+            (L{p2ptwist.errors.STUNTimeout}, L{p2ptwist.errors.STUNRefused}).  It can be cancelled.
         """
         usable = [each for each in servers if self._speaks(each[0])]
         self._servers = tuple(usable[:SERVER_LIMIT])
@@ -182,14 +189,18 @@ class LocalCandidates:
             self._reflexive[server] = address
             self._changed()
 
-    def _gathered(self, results: Any) -> list[Failure]:
+    def _gathered(self, results: Any) -> list[Failure] | Failure:
+        # Twisted types the results of a DeferredList as if none failed.
+        failures: list[Failure] = [failure for answered, failure in results if not answered]
+        for failure in failures:
+            if failure.check(CancelledError):
+                return failure
         self.complete = True
         self._changed()
         answered = [server for server in self._servers if server in self._reflexive]
         if answered:
             self._measure(answered[0])
-        # Twisted types the results of a DeferredList as if none failed.
-        return [failure for answered, failure in results if not answered]
+        return failures
 
     def _measure(self, server: HostPort) -> None:
         """
