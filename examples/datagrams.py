@@ -18,9 +18,10 @@ import json
 import sys
 from typing import Any, TextIO
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.stdio import StandardIO
-from twisted.internet.task import deferLater, react
+from twisted.internet.task import react
 from twisted.protocols.basic import LineReceiver
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -141,6 +142,7 @@ class Caller(LineReceiver):
         self._journal = journal
         self._awaited = 0
         self._ended = False
+        self._patience: IDelayedCall | None = None
 
     def lineReceived(self, line: bytes) -> None:
         """
@@ -157,7 +159,7 @@ class Caller(LineReceiver):
         if self._awaited <= 0:
             self._finish(None)
         else:
-            deferLater(self._reactor, ECHO_PATIENCE, self._finish, None)
+            self._patience = self._reactor.callLater(ECHO_PATIENCE, self._finish, None)
 
     def datagramReceived(self, data: bytes) -> None:
         """
@@ -180,6 +182,8 @@ class Caller(LineReceiver):
         self._finish(reason)
 
     def _finish(self, result: Failure | None) -> None:
+        if self._patience is not None and self._patience.active():
+            self._patience.cancel()
         if not self.done.called:
             self.done.callback(result)  # a Failure starts the errbacks
 
@@ -208,9 +212,11 @@ async def run(reactor: Any, options: argparse.Namespace, journal: Journal, lines
 
     @param lines: called with a L{LineReceiver}, which it feeds.
     """
-    peer = makePeer(reactor, options, journal)
-    peer.startService()
-    reactor.addSystemEventTrigger("before", "shutdown", peer.stopService)
+    try:
+        peer = makePeer(reactor, options, journal)
+        peer.startService()
+    except P2PError as error:
+        raise _failed(journal, error) from None
     try:
         await peer.whenReady()
         journal.event("ready", peer=peer.peerID)
@@ -227,10 +233,14 @@ async def run(reactor: Any, options: argparse.Namespace, journal: Journal, lines
             journal.event("lost", reason=str(error))
             raise SystemExit(1) from None
     except P2PError as error:
-        journal.event("failed", reason=str(error))
-        raise SystemExit(1) from None
+        raise _failed(journal, error) from None
     finally:
         await peer.stopService()
+
+
+def _failed(journal: Journal, error: P2PError) -> SystemExit:
+    journal.event("failed", reason=str(error))
+    return SystemExit(1)
 
 
 def parseServer(text: str) -> list[HostPort]:
@@ -289,7 +299,15 @@ def main(reactor: Any, *arguments: str) -> Deferred[None]:
     """
     options = parseOptions(list(arguments))
     journal = Journal(sys.stdout, sys.stderr)
-    return Deferred.fromCoroutine(run(reactor, options, journal, StandardIO))
+    running = Deferred.fromCoroutine(run(reactor, options, journal, StandardIO))
+    running.addErrback(lambda failure: failure.trap(CancelledError) and None)
+
+    def interrupted() -> Deferred[None]:
+        running.cancel()
+        return running  # the reactor goes on until goodbye was said
+
+    reactor.addSystemEventTrigger("before", "shutdown", interrupted)
+    return running
 
 
 if __name__ == "__main__":

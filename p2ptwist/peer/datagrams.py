@@ -11,7 +11,7 @@ from random import Random
 from typing import Any, TypeAlias
 
 from twisted.application.service import IService, Service
-from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
+from twisted.internet.defer import CancelledError, Deferred, DeferredList, maybeDeferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -21,7 +21,8 @@ from p2ptwist.core.errors import LocalUsageError, MalformedDatagram
 from p2ptwist.core.ice.candidate import looksReachable
 from p2ptwist.core.ice.signal import Description, Goodbye, decodeSignal, encodeSignal
 from p2ptwist.core.peerid import decodePeerID, encodePeerID
-from p2ptwist.errors import LinkDown, P2PError, PeerUnreachable
+from p2ptwist.core.tokenbucket import Rate, TokenBucket
+from p2ptwist.errors import LinkDown, NameNotResolved, P2PError, PeerUnreachable
 from p2ptwist.interfaces import IIdentity, IIncomingPaths, ILink, ILinkReceiver, IWelcome
 from p2ptwist.net.datagramport import DatagramPort
 from p2ptwist.net.hostaddresses import hostAddresses
@@ -30,6 +31,10 @@ from p2ptwist.net.localcandidates import LocalCandidates
 from p2ptwist.net.names import resolveAddress
 from p2ptwist.net.puncher import Punch, Puncher, isOffer
 from p2ptwist.peer.calls import Calls
+
+# Refusals that are sent; more calls are refused without a word.  A node lets a peer send ten
+# messages a second, which strangers must not use up.
+REFUSAL_RATE = Rate(perSecond=2.0, burst=10.0)
 
 _log = Logger()
 
@@ -62,6 +67,8 @@ class DatagramPeer(Service):
     A peer that others reach by its peer ID, and that reaches them, over direct UDP paths.
 
     Datagrams are not encrypted: whoever carries them can read and change them.
+
+    It can be started again when what L{stopService} returned has fired.
 
     @ivar peerID: what others call this peer by.
     @ivar ignored: messages over the link that were malformed, or for no session.
@@ -103,6 +110,8 @@ class DatagramPeer(Service):
         self._local: LocalCandidates | None = None
         self._calls = Calls()
         self._gathered: Latch[None] = Latch()
+        self._gathering: Deferred[None] | None = None
+        self._refusals = TokenBucket(REFUSAL_RATE, reactor.seconds())
 
     # IService
 
@@ -114,6 +123,8 @@ class DatagramPeer(Service):
         """
         self._port.listen()
         super().startService()
+        if self._gathered.settled:
+            self._gathered = Latch()
         self._local = LocalCandidates(
             self._reactor,
             self._port,
@@ -132,6 +143,7 @@ class DatagramPeer(Service):
         @return: a Deferred that fires when nothing is left.
         """
         super().stopService()
+        self._stopGathering()
         self._puncher.close("the program stopped")
         self._gathered.settle(Failure(LinkDown("the peer was stopped")))
         ended = [
@@ -150,7 +162,8 @@ class DatagramPeer(Service):
             addresses are known.  Fails when the first attempt at the link does
             (L{p2ptwist.errors.RendezvousUnreachable}, L{p2ptwist.errors.RendezvousRefused},
             L{p2ptwist.errors.NameNotResolved}), or when the STUN servers that were named are of no
-            use (L{p2ptwist.errors.STUNTimeout}).
+            use (L{p2ptwist.errors.STUNTimeout}, L{p2ptwist.errors.STUNRefused},
+            L{p2ptwist.errors.NameNotResolved}, L{LocalUsageError}).
         """
         return Deferred.fromCoroutine(self._becomeReady())
 
@@ -189,9 +202,10 @@ class DatagramPeer(Service):
         """
         Find out this peer's addresses.
         """
-        Deferred.fromCoroutine(self._gather(welcome)).addErrback(
-            lambda failure: _log.failure("gathering failed", failure)
-        )
+        self._stopGathering()
+        if self.running:
+            self._gathering = Deferred.fromCoroutine(self._gather(welcome))
+            self._gathering.addErrback(self._gatheringFailed)
 
     def linkDown(self, reason: Failure) -> None:
         """
@@ -235,6 +249,8 @@ class DatagramPeer(Service):
 
     async def _connect(self, peer: bytes) -> Punch:
         await self._link.whenUp()
+        if not self.running:
+            raise LinkDown("the peer was stopped")
         local = self._requireLocal()
         punch = self._puncher.call(
             partial(self._sendSignal, peer),
@@ -255,14 +271,26 @@ class DatagramPeer(Service):
         servers: list[HostPort] = []
         for host, port in welcome.stunServers if named is None else named:
             try:
-                servers.append(await resolveAddress(self._reactor, host, port))
-            except Exception:
+                ipv6 = not self._port.hasIPv4
+                servers.append(await resolveAddress(self._reactor, host, port, ipv6=ipv6))
+            except NameNotResolved:
                 problems.append(Failure())
         problems += await local.gather(servers)
         for problem in problems:
             _log.warn("{reason}", reason=problem.getErrorMessage())
-        useless = named and len(problems) == len(named)
-        self._gathered.settle(problems[0] if useless else None)
+        if not named or local.answered:
+            self._gathered.settle(None)
+        else:
+            self._gathered.settle(problems[0] if problems else Failure(_unusable(named)))
+
+    def _stopGathering(self) -> None:
+        if self._gathering is not None:
+            self._gathering.cancel()
+
+    def _gatheringFailed(self, failure: Failure) -> None:
+        if not failure.check(CancelledError):
+            _log.failure("this peer's addresses are not known", failure)
+            self._gathered.settle(failure)
 
     # Sessions.
 
@@ -292,9 +320,10 @@ class DatagramPeer(Service):
         if crossing and self._key > sender:
             return
         if not self._calls.mayAdmit(sender) or not (crossing or self._accepts(sender)):
-            refusal = Goodbye(offer.session, "it takes no call from this peer now")
-            self._sendSignal(sender, encodeSignal(refusal))
+            self._refuse(sender, offer)
             return
+        if not self.running:
+            return  # the application stopped it when it was asked
         local = self._requireLocal()
         punch = self._puncher.answer(
             offer,
@@ -317,6 +346,11 @@ class DatagramPeer(Service):
                 ),
             )
 
+    def _refuse(self, sender: bytes, offer: Description) -> None:
+        if self._refusals.take(self._reactor.seconds()):
+            refusal = Goodbye(offer.session, "it takes no call from this peer now")
+            self._sendSignal(sender, encodeSignal(refusal))
+
     def _accepts(self, sender: bytes) -> bool:
         try:
             return self._incoming.accepts(encodePeerID(sender))
@@ -330,6 +364,14 @@ class DatagramPeer(Service):
         except Exception:
             _log.failure("the application failed to take a path, which is closed")
             punch.close("the program failed")
+
+
+def _unusable(servers: Sequence[HostPort]) -> LocalUsageError:
+    names = ", ".join(host for host, _ in servers)
+    return LocalUsageError(
+        f"the UDP port cannot send to the STUN servers {names}: name one whose addresses are of "
+        "the family that the port is bound to"
+    )
 
 
 class _GaveWay(P2PError):
