@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -56,6 +57,9 @@ from p2ptwist.rendezvous.linklifecycle import LifecycleCore, makeLifecycle
 
 CONNECT_DELAY = 15.0  # seconds for name resolution, TCP and TLS; Linux sends its SYN four times
 
+# tcp:HOST:PORT, with a colon in HOST escaped as Twisted does, or in brackets as a URL has it.
+_TCP = re.compile(r"tcp:(\[[0-9A-Fa-f:.]+\]|(?:[^:\\\[\]]|\\:)+):([0-9]{1,5})")
+
 _log = Logger()
 
 
@@ -96,19 +100,18 @@ def rendezvousEndpoint(reactor: object, description: str) -> IStreamClientEndpoi
 
 
 def _endpoint(reactor: object, description: str) -> IStreamClientEndpoint:
-    kind, _, rest = description.partition(":")
-    host, _, port = rest.replace("\\:", "\0").partition(":")
-    if kind != "tcp" or not port.isdecimal():
+    tcp = _TCP.fullmatch(description)
+    if tcp is None:
         endpoint: IStreamClientEndpoint = clientFromString(reactor, description)
         return endpoint
-    host = host.replace("\0", ":").strip("[]")
-    if not 0 < int(port) < 65536:
+    host, port = tcp[1].strip("[]").replace("\\:", ":"), int(tcp[2])
+    if not 0 < port < 65536:
         raise ValueError("a port is a number from 1 to 65535")
     try:
         literal = TCP6ClientEndpoint if isIPv6(host) else TCP4ClientEndpoint
     except LocalUsageError:
-        return HostnameEndpoint(reactor, host, int(port), timeout=CONNECT_DELAY)
-    return literal(reactor, host, int(port), timeout=CONNECT_DELAY)
+        return HostnameEndpoint(reactor, host, port, timeout=CONNECT_DELAY)
+    return literal(reactor, host, port, timeout=CONNECT_DELAY)
 
 
 @implementer(IProtocolFactory)

@@ -278,11 +278,12 @@ class Options(usage.Options):
         )
         self._checkSTUN()
 
-    def stunServers(self) -> tuple[HostPort, ...]:
+    def stunServers(self, served: Sequence[HostPort]) -> tuple[HostPort, ...]:
         """
+        @param served: the addresses that STUN is served on.
         @return: what peers are told; a wildcard becomes "the host that your link goes to".
         """
-        said: list[HostPort] = self["stun-announce"] or self["stun"]
+        said: Sequence[HostPort] = self["stun-announce"] or served
         return tuple(("" if _isAny(host) else host, port) for host, port in said)
 
     def _linkLimits(self) -> Limits:

@@ -56,6 +56,7 @@ class NodeService(Service):
         @param limits: the bounds; the defaults when left out.
         @param stunServers: what peers are told to use, at most 4; an empty host stands for the
             host that a peer's link goes to.
+        @raise LocalUsageError: when the name is too long, or a STUN server is not an address.
         """
         node = Node(
             name,
@@ -79,6 +80,15 @@ class NodeService(Service):
         What the node has done since it was made.
         """
         return self._connections.node.counters
+
+    def announce(self, stunServers: tuple[HostPort, ...]) -> None:
+        """
+        Tell peers that come up from now on to use these STUN servers.
+
+        @param stunServers: as for L{NodeService}.
+        @raise LocalUsageError: when one is not an address.
+        """
+        self._connections.node.announce(stunServers)
 
     def privilegedStartService(self) -> None:
         """

@@ -42,12 +42,14 @@ class NodeApplication(MultiService):
 
     @ivar node: the links.
     @ivar stun: the STUN servers.
+    @ivar options: what the operator said.
     """
 
-    def __init__(self, node: NodeService, stun: list[STUNService]) -> None:
+    def __init__(self, node: NodeService, stun: list[STUNService], options: Options) -> None:
         super().__init__()
         self.node = node
         self.stun = stun
+        self.options = options
         for service in (node, *stun):
             service.setServiceParent(self)
 
@@ -62,6 +64,8 @@ class NodeApplication(MultiService):
             super().privilegedStartService()
         except PortUnusable as error:
             _exit(str(error))
+        # Only now are the ports known that the system has chosen.
+        self.node.announce(self.options.stunServers([it.addresses[0] for it in self.stun]))
         for server in self.stun:
             for address in server.addresses:
                 _log.info("p2ptwist: STUN on {address}", address=f"udp:{formatAddress(address)}")
@@ -116,6 +120,5 @@ def makeService(options: Options) -> IService:
         options["name"],
         _endpoints(reactor, options),
         limits=options.limits,
-        stunServers=options.stunServers(),
     )
-    return NodeApplication(node, _stunServices(reactor, options))
+    return NodeApplication(node, _stunServices(reactor, options), options)

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from p2ptwist.core.errors import MalformedFrame
+from p2ptwist.core.errors import LocalUsageError, MalformedFrame
 from p2ptwist.core.link.frames import (
     MAX_PAYLOAD,
     FrameDecoder,
@@ -238,6 +238,34 @@ class HandshakeTests(SynchronousTestCase):
         bench.node.handleTimeout(11.0)
         self.assertIs(link.state, LinkState.UP)
         self.assertEqual(bench.node.deadline(), 121.0)
+
+
+class MakingTests(SynchronousTestCase):
+    """
+    What a node is made of.
+    """
+
+    def test_wrong(self) -> None:
+        """
+        A name or a STUN server that fits into no frame is refused before any peer comes.
+        """
+        for name, servers in (
+            ("n" * 65, ()),
+            ("node", (("", 0),)),
+            ("node", (("", 1),) * 5),
+        ):
+            self.assertRaises(LocalUsageError, Node, name, verify, bytes, 0.0, stunServers=servers)
+
+    def test_announce(self) -> None:
+        """
+        What peers are told may change.
+        """
+        bench = Bench()
+        bench.node.announce((("192.0.2.9", 1),))
+        link = bench.connect()
+        bench.receive(link, proof(ALICE))
+        welcome = Welcome.decode(bench.sent(link)[-1][1:])
+        self.assertEqual(welcome.stunServers, (("192.0.2.9", 1),))
 
 
 class AcceptTests(SynchronousTestCase):

@@ -45,7 +45,7 @@ class OptionTests(SynchronousTestCase):
         self.assertEqual(options.stunLimits, STUNLimits())
         self.assertEqual(options["listen"], [])
         self.assertEqual(options["stun"], [(anyHost(), 3478)])
-        self.assertEqual(options.stunServers(), (("", 3478),))
+        self.assertEqual(options.stunServers(options["stun"]), (("", 3478),))
         self.assertTrue(options["name"])
 
     def test_limits(self) -> None:
@@ -92,16 +92,17 @@ class OptionTests(SynchronousTestCase):
         """
         options = parsed("--stun=1234", "--stun=192.0.2.1:1", "--stun=[2001:db8::1]:2")
         self.assertEqual(options["stun"], [(anyHost(), 1234), ("192.0.2.1", 1), ("2001:db8::1", 2)])
-        self.assertEqual(options.stunServers(), (("", 1234), ("192.0.2.1", 1), ("2001:db8::1", 2)))
+        told = options.stunServers(options["stun"])
+        self.assertEqual(told, (("", 1234), ("192.0.2.1", 1), ("2001:db8::1", 2)))
 
     def test_announce(self) -> None:
         """
         What peers are told may differ from what is served.
         """
         options = parsed("--stun=10.0.0.1:3478", "--stun-announce=203.0.113.1:3478")
-        self.assertEqual(options.stunServers(), (("203.0.113.1", 3478),))
+        self.assertEqual(options.stunServers([("10.0.0.1", 1)]), (("203.0.113.1", 3478),))
         options = parsed("--stun=10.0.0.1:3478", "--stun-announce=9")
-        self.assertEqual(options.stunServers(), (("", 9),))
+        self.assertEqual(options.stunServers([("10.0.0.1", 1)]), (("", 9),))
 
     def test_alternate(self) -> None:
         """
@@ -122,7 +123,7 @@ class OptionTests(SynchronousTestCase):
         """
         options = parsed("--no-stun", "--stun-announce=192.0.2.1:3478")
         self.assertEqual(options["stun"], [])
-        self.assertEqual(options.stunServers(), (("192.0.2.1", 3478),))
+        self.assertEqual(options.stunServers([]), (("192.0.2.1", 3478),))
 
     def test_wrong(self) -> None:
         """

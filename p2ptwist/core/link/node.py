@@ -43,6 +43,7 @@ from p2ptwist.core.link.limits import Counters, Limits
 from p2ptwist.core.link.messages import (
     CHALLENGE_LENGTH,
     PROTOCOL_VERSION,
+    UNKNOWN_ADDRESS,
     Goodbye,
     Hello,
     Prove,
@@ -94,13 +95,14 @@ class Node:
         @param randomBytes: cryptographically strong; makes the challenges.
         @param now: seconds on the clock of all later calls.
         @param limits: the bounds; the defaults when left out.
-        @param stunServers: what peers are told to use, at most 4.
+        @param stunServers: as for L{announce}.
+        @raise LocalUsageError: when the name or a STUN server does not fit into a frame.
         """
+        Hello(b"", name).encode()
         self._name = name
         self._verify = verify
         self._randomBytes = randomBytes
         self._limits = limits = limits or Limits()
-        self._stunServers = stunServers
         self._admission = Admission(limits, now)
         self._unproven = Unproven(limits)
         self._deadlines = Deadlines()
@@ -111,6 +113,7 @@ class Node:
         self._dirty: deque[NodeLink] = deque()  # links with something to send
         self._actions: deque[tuple[NodeLink, Action]] = deque()
         self._draining = False
+        self.announce(stunServers)
         self.registry = Registry(limits)
         self.counters = Counters()
 
@@ -125,6 +128,17 @@ class Node:
         @return: every connection, in any state.
         """
         return list(self._links)
+
+    def announce(self, stunServers: tuple[HostPort, ...]) -> None:
+        """
+        Tell peers that come up from now on to use these STUN servers.
+
+        @param stunServers: UDP addresses, at most 4; an empty host stands for the host that a
+            peer's link goes to.
+        @raise LocalUsageError: when one does not fit into a welcome.
+        """
+        Welcome(UNKNOWN_ADDRESS, 1, 0, stunServers).encode()
+        self._stunServers = stunServers
 
     # What happens to connections.
 
