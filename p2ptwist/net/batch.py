@@ -191,10 +191,11 @@ class DatagramBatch:
 
         @raise OSError: when the network does not take it.
         """
-        control = []
         if self._wildcard:
-            control.append((self._family.level, self._family.option, self._info(index)))
-        sock.sendmsg([data], control, socket.MSG_DONTWAIT, self._name(index))
+            control = (self._family.level, self._family.option, self._info(index))
+            sock.sendmsg([data], [control], socket.MSG_DONTWAIT, self._name(index))
+        else:
+            sock.sendto(data, socket.MSG_DONTWAIT, self._name(index))
 
     def _name(self, index: int) -> tuple[str, int] | tuple[str, int, int, int]:
         """
