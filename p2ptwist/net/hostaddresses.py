@@ -7,10 +7,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import ifaddr
+from twisted.logger import Logger
 from zope.interface import implementer
 
 from p2ptwist.core.address import canonicalHost
 from p2ptwist.interfaces import IHostAddresses
+
+_log = Logger()
 
 
 @implementer(IHostAddresses)
@@ -21,11 +24,17 @@ class SystemAddresses:
 
     def hostAddresses(self) -> Sequence[str]:
         """
-        @return: every address of every interface, without IPv6 scopes.
+        @return: every address of every interface, without IPv6 scopes; none where the system does
+            not let this program know.
         """
+        try:
+            adapters = list(ifaddr.get_adapters())
+        except OSError as error:
+            _log.warn("the addresses of this host are not known: {error}", error=error)
+            return []
         return [
             canonicalHost(ip.ip[0] if isinstance(ip.ip, tuple) else ip.ip)
-            for adapter in ifaddr.get_adapters()
+            for adapter in adapters
             for ip in adapter.ips
         ]
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import os
 import stat
+import tempfile
 from contextlib import suppress
 from pathlib import Path
 
@@ -77,8 +78,8 @@ def loadIdentity(path: str | Path) -> Identity:
         key = load_pem_private_key(data, password=None)
     if not isinstance(key, Ed25519PrivateKey):
         raise IdentityUnusable(
-            f"{path} is not an identity file: expected an Ed25519 private key in PEM form; name "
-            "another file, or one that does not exist yet to have it made"
+            f"{path} is not an identity file: expected an unencrypted Ed25519 private key in PEM "
+            "form; name another file, or one that does not exist yet to have it made"
         )
     return Identity(key)
 
@@ -92,9 +93,9 @@ def createIdentity(path: str | Path) -> Identity:
     identity = generateIdentity()
     pem = identity._key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
     # Written beside and then linked: the name appears at once, whole, and never over another file.
-    beside = f"{path}.{os.getpid()}.new"
+    folder, name = os.path.split(path)
     try:
-        descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        descriptor, beside = tempfile.mkstemp(".new", f"{name}.", folder or os.curdir)  # mode 0600
         try:
             with open(descriptor, "wb") as file:
                 file.write(pem)
