@@ -13,10 +13,11 @@ from p2ptwist.core.address import HostPort, isIPv6, parseHost
 
 COMPONENT = 1  # an agent has one component; RFC 8445 section 5.1.2.1 numbers from 1
 CANDIDATE_LIMIT = 24  # remote addresses a peer may make us check, so that it cannot aim a scan
+OFFERED_LIMIT = 20  # addresses that are offered: the rest of the 24 is for peer-reflexive ones
 LOWEST_PORT = 1024  # below are services that an attacker would aim checks at
 # Ports whose application gateways in routers rewrite or act on what passes: FTP control is below
-# LOWEST_PORT; RTSP alternates, H.323 gatekeeper and call signaling, PPTP, MGCP, SIP.
-GATEWAY_PORTS = frozenset({1719, 1720, 1723, 2427, 2727, 5060, 5061, 8554})
+# LOWEST_PORT; H.323 gatekeeper and call signaling, PPTP, MGCP, SIP, SANE, RTSP's alternate, Amanda.
+GATEWAY_PORTS = frozenset({1719, 1720, 1723, 2427, 2727, 5060, 5061, 6566, 8554, 10080})
 
 
 class CandidateType(enum.IntEnum):
@@ -109,6 +110,7 @@ def isCheckable(address: HostPort, *, allowLoopback: bool) -> bool:
     return allowLoopback if isLoopback(host) else not isUnusable(host)
 
 
+@lru_cache(4096)
 def isLoopback(host: str) -> bool:
     """
     @return: whether C{host} is this machine and no other.
@@ -116,6 +118,7 @@ def isLoopback(host: str) -> bool:
     return parseHost(host).is_loopback
 
 
+@lru_cache(4096)
 def isUnusable(host: str) -> bool:
     """
     @return: whether C{host} cannot be the address of one peer: multicast, unspecified, IPv4's

@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from p2ptwist.core.address import HostPort
-from p2ptwist.core.ice.candidate import CANDIDATE_LIMIT, Candidate, isLoopback, looksReachable
+from p2ptwist.core.ice.candidate import OFFERED_LIMIT, Candidate, isLoopback, looksReachable
 from p2ptwist.core.ice.check import Credentials
 from p2ptwist.core.ice.signal import Description, MoreCandidates, SignalType
 from p2ptwist.core.nat import NATBehavior
@@ -30,13 +30,14 @@ class LocalSide:
 
     def add(self, candidates: Iterable[Candidate]) -> bool:
         """
-        Add candidates; as many as the other side takes, the first ones first.
+        Add candidates, the first ones first; at most 20, as the other side has room for 24 and
+        hears from addresses that nobody offered.
 
         @return: whether any was new.
         """
         known = len(self._candidates)
         for candidate in candidates:
-            if len(self._candidates) < CANDIDATE_LIMIT:
+            if len(self._candidates) < OFFERED_LIMIT:
                 self._candidates.setdefault(candidate.address, candidate)
         return len(self._candidates) > known
 

@@ -8,6 +8,7 @@ reliable; what it reorders or repeats does no harm.
 from __future__ import annotations
 
 import enum
+import re
 import struct
 from dataclasses import dataclass, field
 from ipaddress import ip_address
@@ -22,12 +23,14 @@ SESSION_LENGTH = 8  # bytes; told apart among the few sessions of one pair of pe
 FRAGMENT_LENGTH = (4, 32)  # bytes of a user name fragment; RFC 8445 section 5.3 wants 24 bits
 PASSWORD_LENGTH = (22, 64)  # bytes of a password; RFC 8445 section 5.3 wants 128 bits
 REASON_LIMIT = 200  # bytes of text, for a person to read
-# 24 candidates of 25 bytes, the two longest strings, a header: well below one frame of a link.
+# 24 candidates of 24 bytes, the two longest strings, a header: well below one frame of a link.
 SIGNAL_LIMIT = 1024  # bytes
 
 _HEADER = struct.Struct("!BB8s")
 _CANDIDATE = struct.Struct("!BBIH")
 _ADDRESS_LENGTH = {4: 4, 6: 16}
+# RFC 8445 section 5.3: letters, digits, "+" and "/"; so no ":" that would split a user name.
+_CREDENTIAL = re.compile(rb"[A-Za-z0-9+/]*")
 
 
 class SignalType(enum.IntEnum):
@@ -92,7 +95,7 @@ class Goodbye:
     The end of a session.
 
     @ivar session: exactly 8 bytes.
-    @ivar reason: at most 200 bytes of UTF-8, for a person.
+    @ivar reason: at most 200 bytes of UTF-8, for a person; what cannot be printed is replaced.
     """
 
     session: bytes
@@ -110,8 +113,8 @@ def encodeSignal(signal: Signal) -> bytes:
     @return: the wire form, at most 1,024 bytes.
     """
     if isinstance(signal, Goodbye):
-        reason = signal.reason.encode("utf-8", "replace")[:REASON_LIMIT]
-        return _HEADER.pack(VERSION, SignalType.GOODBYE, signal.session) + reason
+        reason = signal.reason.encode("utf-8", "replace")[:REASON_LIMIT].decode("utf-8", "ignore")
+        return _HEADER.pack(VERSION, SignalType.GOODBYE, signal.session) + reason.encode()
     if isinstance(signal, MoreCandidates):
         head = _HEADER.pack(VERSION, SignalType.CANDIDATES, signal.session)
         credentials = b""
@@ -141,7 +144,7 @@ def decodeSignal(data: bytes) -> Signal:
         raise MalformedDatagram(f"signal version {version}")
     body = _Reader(data, _HEADER.size)
     if signalType == SignalType.GOODBYE:
-        return Goodbye(session, body.rest(REASON_LIMIT).decode("utf-8", "replace"))
+        return Goodbye(session, _readable(body.rest(REASON_LIMIT)))
     if signalType == SignalType.CANDIDATES:
         return _readCandidates(body, session)
     if signalType in (SignalType.OFFER, SignalType.ANSWER):
@@ -191,6 +194,14 @@ def _readDescription(body: _Reader, signalType: SignalType, session: bytes) -> D
     )
 
 
+def _readable(text: bytes) -> str:
+    """
+    @return: text of the other side's that is safe to print: no escape sequences, no new lines.
+    """
+    decoded = text.decode("utf-8", "replace")
+    return "".join(each if each.isprintable() else "\N{REPLACEMENT CHARACTER}" for each in decoded)
+
+
 def _flag(value: int) -> bool:
     if value > 1:
         raise MalformedDatagram(f"a flag of {value}")
@@ -206,8 +217,7 @@ def _readText(body: _Reader, bounds: tuple[int, int]) -> bytes:
     if not bounds[0] <= length <= bounds[1]:
         raise MalformedDatagram(f"a credential of {length} bytes")
     text = body.take(length)
-    # RFC 8445 section 5.3: letters, digits, "+" and "/"; so no ":" that would split a user name.
-    if not text.replace(b"+", b"").replace(b"/", b"").isalnum():
+    if not _CREDENTIAL.fullmatch(text):
         raise MalformedDatagram("a credential with characters that RFC 8445 does not allow")
     return text
 
