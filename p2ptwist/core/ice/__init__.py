@@ -6,6 +6,8 @@ Connectivity checks (RFC 8445), trickled candidates (RFC 8838) and consent (RFC 
     - L{p2ptwist.core.ice.checklist}: which remote addresses are checked, when, and how often;
     - L{p2ptwist.core.ice.check}: the bytes of one check and of its answer;
     - L{p2ptwist.core.ice.consent}: whether the other side still wants what is sent;
+    - L{p2ptwist.core.ice.conversation}: the checks of both sides, and who controls;
+    - L{p2ptwist.core.ice.lineage}: what restarts leave behind;
     - L{p2ptwist.core.ice.agent}: the machine that is all of it for one peer.
 
 An agent has one component on one UDP socket, which is bound to every interface or to a chosen one.

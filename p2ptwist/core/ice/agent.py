@@ -4,10 +4,9 @@ The agent: connectivity checks, nomination, consent and data of one session with
 It is a machine in the sense of L{p2ptwist.core.machine}, with one channel more: signals come in by
 L{Agent.receiveSignal} and go out as L{SignalQueued} events.
 
-A path opens at the first authenticated check from the other side, which shows that it wants data
-and that both NATs let it through; L{p2ptwist.core.ice.datapath} says how much may leave before a
-check of our own was answered.  So the first data follows the signaling by one way instead of one
-and a half round trips.
+A path opens where an authenticated check of the other side came from, as soon as a check of our own
+is on its way there; L{p2ptwist.core.ice.datapath} says how much may leave before that is answered.
+So the first data follows the signaling by one way instead of one and a half round trips.
 """
 
 from __future__ import annotations
@@ -33,6 +32,7 @@ from p2ptwist.core.ice.events import (
     SignalQueued,
 )
 from p2ptwist.core.ice.generation import Generation
+from p2ptwist.core.ice.lineage import Lineage
 from p2ptwist.core.ice.localside import LocalSide
 from p2ptwist.core.ice.reason import explainFailure, explainSilence
 from p2ptwist.core.ice.signal import (
@@ -51,7 +51,6 @@ from p2ptwist.core.stun.message import Message, MessageClass, Method, decode, is
 # (RFC 8863 section 4 waits 39.5 s; here a person waits, and a relay may be at hand).
 PATIENCE = 10.0
 LIMIT = 20.0  # seconds after which a session without a path ends, whatever is still open
-_MAX_GENERATION = 255  # one byte on the wire
 
 
 class Agent:
@@ -80,9 +79,7 @@ class Agent:
         self._conversation = Conversation(controlling, randomBytes, self.counters, now)
         self._now = self._started = now
         self._localSide = LocalSide(self.session)
-        self._generation = self._makeGeneration(0)
-        # The generation that found the path, until a restart has found another one.
-        self._previous: Generation | None = None
+        self._lineage = Lineage(self._makeGeneration)
         self._path = DataPath(Random(randomBytes(16)))
         self._ended = False
         self._events: deque[Event] = deque()
@@ -109,7 +106,7 @@ class Agent:
         """
         The user name fragments by which checks for this agent are known.
         """
-        return tuple(generation.local.fragment for generation in self._generations())
+        return tuple(generation.local.fragment for generation in self._lineage)
 
     def addCandidates(self, candidates: Iterable[Candidate], now: float) -> None:
         """
@@ -160,7 +157,7 @@ class Agent:
         self._now = now
         if candidates is not None:
             self._localSide.replace(candidates)
-        self._beginGeneration(self._generation.number + 1)
+        self._lineage.begin(self._lineage.next, self._path.generation, now)
         self._describe(SignalType.OFFER)
 
     def close(self, reason: str, now: float) -> None:
@@ -183,8 +180,7 @@ class Agent:
         if isinstance(signal, Goodbye):
             self._end(EndKind.LEFT, f"the other side ended it: {signal.reason}")
         elif isinstance(signal, MoreCandidates):
-            if signal.generation == self._generation.number:
-                self._generation.learnCandidates(signal, now)
+            self._lineage.learnCandidates(signal, now)
         else:
             self._receiveDescription(signal)
 
@@ -209,7 +205,7 @@ class Agent:
         """
         @return: whether the other side has proved to be at C{address}.
         """
-        for generation in self._generations():
+        for generation in self._lineage:
             pair = generation.checklist.get(address)
             if pair is not None and (pair.heard or pair.state is PairState.SUCCEEDED):
                 return True
@@ -246,7 +242,9 @@ class Agent:
         @param length: of its datagram, in bytes.
         @return: whether it was this session's, and authentic.
         """
-        if self._ended or message.method != Method.BINDING:
+        # Indications are other agents' keepalives: they bear no proof (RFC 8445 section 11).
+        indication = message.messageClass is MessageClass.INDICATION
+        if self._ended or indication or message.method != Method.BINDING:
             return False
         self._now = now
         try:
@@ -254,7 +252,8 @@ class Agent:
         except MalformedDatagram:
             self.counters.malformed += 1
             return False
-        self._work()
+        if taken:
+            self._work()
         return taken
 
     def handleTimeout(self, now: float) -> None:
@@ -272,7 +271,7 @@ class Agent:
         """
         if self._ended:
             return None
-        generation, consent = self._generation, self._path.consent
+        generation, consent = self._lineage.current, self._path.consent
         times: list[float | None] = [None if consent is None else consent.deadline()]
         if generation.checking:
             times.append(generation.checklist.deadline(self._now))
@@ -306,29 +305,25 @@ class Agent:
             self._now,
         )
 
-    def _beginGeneration(self, number: int) -> None:
-        if number > _MAX_GENERATION:
-            raise LocalUsageError("a session restarts at most 255 times; connect again instead")
-        if self._path.generation is self._generation:
-            self._previous = self._generation
-        self._generation = self._makeGeneration(number)
-
     def _describe(self, kind: SignalType) -> None:
-        generation = self._generation
+        generation = self._lineage.current
         generation.described = True
         self._signal(self._localSide.describe(kind, generation.number, generation.local))
 
     def _trickle(self) -> None:
-        if self._generation.described and not self._generation.completed:
-            self._signal(self._localSide.more(self._generation.number))
+        generation = self._lineage.current
+        if generation.described and not generation.completed:
+            self._signal(self._localSide.more(generation.number))
 
     def _signal(self, signal: Signal) -> None:
-        self._events.append(SignalQueued(signal))
+        if not self._ended:
+            self._events.append(SignalQueued(signal))
 
     def _receiveDescription(self, description: Description) -> None:
-        if description.generation > self._generation.number:
-            self._beginGeneration(description.generation)
-        generation = self._generation
+        lineage = self._lineage
+        if description.generation >= lineage.next:
+            lineage.begin(description.generation, self._path.generation, self._now)
+        generation = lineage.current
         if description.generation != generation.number or generation.remote is not None:
             return
         generation.learn(description, self._now)
@@ -336,35 +331,25 @@ class Agent:
             self._describe(SignalType.ANSWER)
         self._work()
 
-    def _generations(self) -> tuple[Generation, ...]:
-        if self._previous is None:
-            return (self._generation,)
-        return (self._generation, self._previous)
-
     # The path.
 
     def _take(self, message: Message, length: int, address: HostPort) -> bool:
         """
-        @return: whether a STUN message says something good of a pair.
+        @return: whether a STUN message was authentic.
         """
-        conversation, consent = self._conversation, self._path.consent
+        conversation, lineage, now = self._conversation, self._lineage, self._now
         request = message.messageClass is MessageClass.REQUEST
         if request:
-            found = conversation.receiveRequest(
-                self._generations(), message, length, address, self._now
-            )
+            found = conversation.receiveRequest(lineage, message, length, address, now)
         else:
-            found = conversation.receiveAnswer(message, address, self._now)
+            found = conversation.receiveAnswer(lineage, message, address, now)
         if found is None:
             return False
         generation, pair = found
-        if pair is self._path.pair and consent is not None:
-            if request:
-                consent.answered(self._now)
-            else:
-                consent.granted(self._now, pair.roundTrip or 0.0)
-        self._choose(generation, pair)
-        self._flush()
+        if pair is not None:
+            self._path.confirm(pair, request, now)
+            self._choose(generation, pair)
+            self._flush()
         return True
 
     def _choose(self, generation: Generation, pair: Pair) -> None:
@@ -372,9 +357,9 @@ class Agent:
         Something good is known of C{pair}: open the path on it, or move there if it is better.
         """
         if pair.state is PairState.SUCCEEDED:
-            if pair.nominated and generation is self._generation and not generation.completed:
+            current = generation is self._lineage.current
+            if pair.nominated and current and not generation.completed:
                 generation.completed = True
-                self._previous = None
                 self._use(generation, pair)
             elif self._isBetter(generation, pair):
                 self._use(generation, pair)
@@ -386,15 +371,8 @@ class Agent:
         Open the path where the other side was heard, as soon as a check of our own is on its way
         there: data that follows it comes from an address that the check proves.
         """
-        if self._path.pair is not None:
-            return
-        heard = [
-            pair
-            for pair in generation.checklist
-            if pair.heard and pair.state is PairState.IN_PROGRESS
-        ]
-        if heard:
-            pair = max(heard, key=lambda pair: pair.priority)
+        pair = generation.checklist.likeliest() if self._path.pair is None else None
+        if pair is not None:
             self._path.open(generation, pair)
             self._events.append(PathOpened(pair.address))
             self._flush()
@@ -404,7 +382,7 @@ class Agent:
         if current is None or self._path.consent is None:
             return True
         if generation is not self._path.generation:
-            return generation is self._generation
+            return generation is self._lineage.current
         return not generation.completed and pair.priority > current.priority
 
     def _use(self, generation: Generation, pair: Pair) -> None:
@@ -428,12 +406,11 @@ class Agent:
             return False
         path = self._path
         if self.acceptsFrom(address):
-            if path.consent is not None and path.pair is not None and path.pair.address == address:
-                path.consent.heard(self._now)
+            path.heardFrom(address, self._now)
             self._events.append(DataReceived(data))
             return True
-        if self._generation.checklist.get(address) is not None:
-            path.park(data, address)
+        known = self._lineage.current.checklist.get(address) is not None
+        if known and path.park(data, address):
             return True
         self.counters.stray += 1
         return False
@@ -444,7 +421,7 @@ class Agent:
         """
         Everything that is due now.
         """
-        generation = self._generation
+        generation = self._lineage.current
         self._conversation.run(generation, self._now)
         self._openWhereHeard(generation)
         self._renewConsent()
@@ -465,7 +442,7 @@ class Agent:
 
     def _pathDied(self, generation: Generation, pair: Pair, silence: float) -> None:
         pair.state = PairState.FAILED
-        if generation is self._generation:
+        if generation is self._lineage.current:
             self._end(EndKind.LOST, f"nothing came from the other side for {silence:.1f} s")
         else:
             # A restart is under way: what waits is sent when it has found another path.
@@ -475,7 +452,7 @@ class Agent:
         """
         @return: when the generation will have failed, as far as is known now.
         """
-        generation = self._generation
+        generation = self._lineage.current
         patience = PATIENCE if self._finished(generation) else LIMIT
         return generation.started + patience
 
@@ -491,10 +468,9 @@ class Agent:
         """
         The generation found nothing.  A path that an earlier one found goes on.
         """
-        generation = self._generation
+        generation = self._lineage.current
         if self._path.consent is not None and self._path.generation is not None:
-            self._generation, self._previous = self._path.generation, None
-            self._generation.completed = True
+            self._lineage.fallBack(self._path.generation)
             return
         elapsed = self._now - self._started
         if generation.remote is None:
@@ -514,6 +490,7 @@ class Agent:
             self._signal(Goodbye(self.session, reason))
         elapsed = self._now - self._started
         self._events.append(SessionEnded(kind, reason, elapsed, self._conversation.exchange.sent))
+        self._conversation.transmits.clear()
         self._finish()
 
     def _finish(self) -> None:

@@ -30,6 +30,15 @@ _UNDERSTOOD = frozenset(
         int(AttributeType.USE_CANDIDATE),
     }
 )
+_UNDERSTOOD_IN_ANSWERS = frozenset(
+    {
+        int(AttributeType.MAPPED_ADDRESS),
+        int(AttributeType.USERNAME),
+        int(AttributeType.ERROR_CODE),
+        int(AttributeType.UNKNOWN_ATTRIBUTES),
+        int(AttributeType.XOR_MAPPED_ADDRESS),
+    }
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,9 +180,7 @@ def mappedAddress(answer: Message) -> HostPort:
     @return: the address that the other side saw the check come from.
     @raise MalformedDatagram: when a success answer does not say.
     """
-    value = answer.get(AttributeType.XOR_MAPPED_ADDRESS)
-    if value is None:
-        raise MalformedDatagram("a success answer without XOR-MAPPED-ADDRESS")
+    value = _getFromAnswer(answer, AttributeType.XOR_MAPPED_ADDRESS)
     return decodeXORAddress(value, answer.transactionID)
 
 
@@ -182,7 +189,14 @@ def errorCode(answer: Message) -> int:
     @return: the code of an error answer.
     @raise MalformedDatagram: when it does not say.
     """
-    value = answer.get(AttributeType.ERROR_CODE)
+    return decodeErrorCode(_getFromAnswer(answer, AttributeType.ERROR_CODE))[0]
+
+
+def _getFromAnswer(answer: Message, attributeType: AttributeType) -> bytes:
+    # RFC 8489 sections 6.3.3 and 6.3.4: what is not understood makes the whole answer void.
+    if answer.unknownRequired(_UNDERSTOOD_IN_ANSWERS):
+        raise MalformedDatagram("an answer that asks for more than is understood")
+    value = answer.get(attributeType)
     if value is None:
-        raise MalformedDatagram("an error answer without ERROR-CODE")
-    return decodeErrorCode(value)[0]
+        raise MalformedDatagram(f"an answer without {attributeType.name}")
+    return value

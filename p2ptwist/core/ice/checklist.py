@@ -35,8 +35,10 @@ PACING = Rate(perSecond=20.0, burst=5.0)  # checks; RFC 8445 section 14.2: Ta is
 QUICK_GAPS = (0.02, 0.02, 0.16, 0.5, 1.0, 2.0, 2.0)
 PATIENT_GAPS = (0.2, 0.3, 0.5, 0.7, 1.0, 1.0, 2.0)
 REQUEST_LIMIT = len(QUICK_GAPS)
-# Requests without any answer: all of 24 addresses times 7, and some triggered ones.
-REQUEST_BUDGET = 200
+# Requests to addresses that never answered: all of 24 addresses times 7 and some triggered ones,
+# and no more than 200 in the first five minutes.  One a minute comes back, for a session that
+# lives for days and restarts whenever its network changes.
+REQUEST_BUDGET = Rate(perSecond=1 / 60, burst=195.0)
 # Seconds.  A request that young is likely to get through, when a check that was sent after it left
 # its round trip ago did; so hearing the other side is no reason to repeat it.
 _YOUNG = 0.05
@@ -46,34 +48,45 @@ class Pace:
     """
     How many checks one session may send, whatever the other side asks for.
 
-    A session that never gets an answer sends at most L{REQUEST_BUDGET} requests in all, so that a
-    peer cannot aim more than a few packets at somebody who did not ask for them.
+    L{REQUEST_BUDGET} is for requests to addresses that never answered, whatever other addresses
+    did and however often the session restarts: a peer that is real itself cannot aim more than
+    those few packets at somebody who did not ask for them.
     """
 
     def __init__(self, now: float) -> None:
-        self._bucket = TokenBucket(PACING, now)
-        self._left = REQUEST_BUDGET
+        self._rate = TokenBucket(PACING, now)
+        self._budget = TokenBucket(REQUEST_BUDGET, now)
 
-    def take(self, now: float) -> bool:
+    def take(self, pair: Pair, now: float) -> bool:
         """
-        @return: whether one more check may be sent at C{now}; if so it counts as sent.
+        @return: whether one more check of C{pair} may be sent at C{now}; if so it counts as sent.
         """
-        if not self._left or not self._bucket.take(now):
+        if self.affordableAt(pair, now) > now or not self._rate.take(now):
             return False
-        self._left -= 1
+        if pair.state is not PairState.SUCCEEDED:
+            self._budget.take(now)
+            pair.unanswered += 1
         return True
 
-    def answered(self) -> None:
+    def answered(self, pair: Pair, now: float) -> None:
         """
-        A check was answered: the other side is real.
+        A check of C{pair} was answered: what was sent there did not go to a stranger.
         """
-        self._left = REQUEST_BUDGET
+        level = self._budget.refill(now) + pair.unanswered
+        self._budget.level = min(self._budget.rate.burst, level)
+        pair.unanswered = 0
+
+    def affordableAt(self, pair: Pair, now: float) -> float:
+        """
+        @return: when the budget allows one more check of C{pair}, never before C{now}.
+        """
+        return now if pair.state is PairState.SUCCEEDED else self._budget.readyAt(now)
 
     def readyAt(self, now: float) -> float:
         """
-        @return: when L{take} may succeed, as far as is known at C{now}; infinity for never.
+        @return: when the pacing allows one more check of any pair, never before C{now}.
         """
-        return self._bucket.readyAt(now) if self._left else float("inf")
+        return self._rate.readyAt(now)
 
 
 class PairState(enum.Enum):
@@ -97,6 +110,7 @@ class Pair:
     @ivar reachable: whether the address looks as if it will answer; decides the order only.
     @ivar state: how far it is.
     @ivar requests: requests sent since it was last triggered.
+    @ivar unanswered: requests sent since it last answered, that L{Pace} counts.
     @ivar lastRequest: when the latest was sent, in seconds.
     @ivar due: when the next is due, or when the pair is given up after the last one.
     @ivar heard: whether an authenticated check came from there.
@@ -112,6 +126,7 @@ class Pair:
     reachable: bool
     state: PairState = PairState.WAITING
     requests: int = 0
+    unanswered: int = 0
     lastRequest: float = 0.0
     due: float = 0.0
     heard: bool = False
@@ -134,6 +149,15 @@ class Pair:
         Whether an answer may still come without the other side's doing.
         """
         return self.state in (PairState.WAITING, PairState.IN_PROGRESS)
+
+    def hear(self, length: int) -> None:
+        """
+        An authenticated check came from there.
+
+        @param length: of the check, in bytes.
+        """
+        self.heard = True
+        self.credit += length
 
 
 class Checklist:
@@ -190,27 +214,15 @@ class Checklist:
         self._pairs[candidate.address] = pair
         return pair
 
-    def hear(self, candidate: Candidate, length: int, now: float) -> Pair | None:
-        """
-        An authenticated check came from there.
-
-        @param candidate: peer-reflexive, with the priority that the check says.
-        @param length: of the check, in bytes.
-        @return: its pair, or C{None} when there are 24 others already.
-        """
-        pair = self._pairs.get(candidate.address) or self.add(candidate, now)
-        if pair is not None:
-            pair.heard = True
-            pair.credit += length
-        return pair
-
     def changeRole(self, controlling: bool) -> None:
         """
-        Compute every priority anew (RFC 8445 section 7.3.1.1).
+        Compute every priority anew (RFC 8445 section 7.3.1.1), and forget what was nominated: the
+        wrong side did.
         """
         self._controlling = controlling
         for pair in self:
             pair.priority = self._priority(pair.remote)
+            pair.nominating = pair.nominated = False
 
     def trigger(self, pair: Pair, now: float) -> None:
         """
@@ -218,6 +230,7 @@ class Checklist:
         answer now (RFC 8445 section 7.3.1.4).
         """
         if pair.state is PairState.IN_PROGRESS and now - pair.lastRequest < _YOUNG:
+            pair.requests = 1
             pair.due = pair.lastRequest + PATIENT_GAPS[0]
             return
         pair.state = PairState.WAITING if pair.state is PairState.FAILED else pair.state
@@ -233,7 +246,7 @@ class Checklist:
         """
         self._giveUp(now)
         pair = self._next(now)
-        if pair is None or not self._pace.take(now):
+        if pair is None or not self._pace.take(pair, now):
             return None
         if pair in self._triggered:
             self._triggered.remove(pair)
@@ -251,10 +264,15 @@ class Checklist:
         """
         @return: when L{take} may have something to do next.
         """
-        times = [pair.due for pair in self if self._wanted(pair) and pair.requests < REQUEST_LIMIT]
+        starts = [
+            max(pair.due, self._pace.affordableAt(pair, now))
+            for pair in self
+            if self._wanted(pair) and pair.requests < REQUEST_LIMIT
+        ]
         ends = [pair.due for pair in self if self._exhausted(pair)]
-        times = [max(min(times), self._pace.readyAt(now))] if times else []
-        return min(times + ends, default=None)
+        if starts:
+            ends.append(max(min(starts), self._pace.readyAt(now)))
+        return min(ends, default=None)
 
     def best(self) -> Pair | None:
         """
@@ -262,6 +280,14 @@ class Checklist:
         """
         proved = [pair for pair in self if pair.state is PairState.SUCCEEDED]
         return max(proved, key=lambda pair: pair.priority, default=None)
+
+    def likeliest(self) -> Pair | None:
+        """
+        @return: the pair with the highest priority on which the other side was heard and that a
+            check of our own is on its way to.
+        """
+        heard = [pair for pair in self if pair.heard and pair.state is PairState.IN_PROGRESS]
+        return max(heard, key=lambda pair: pair.priority, default=None)
 
     def hopeless(self) -> bool:
         """
@@ -293,14 +319,17 @@ class Checklist:
         first; then repetitions, the longest due first.
         """
         for pair in self._triggered:
-            if self._wanted(pair):
+            if self._mayStart(pair, now):
                 return pair
-        due = [
-            pair
-            for pair in self
-            if self._wanted(pair) and pair.due <= now and pair.requests < REQUEST_LIMIT
-        ]
+        due = [pair for pair in self if pair.due <= now and self._mayStart(pair, now)]
         return min(due, key=_urgency, default=None)
+
+    def _mayStart(self, pair: Pair, now: float) -> bool:
+        return (
+            self._wanted(pair)
+            and pair.requests < REQUEST_LIMIT
+            and self._pace.affordableAt(pair, now) <= now
+        )
 
 
 def _urgency(pair: Pair) -> tuple[bool, bool, float, int]:

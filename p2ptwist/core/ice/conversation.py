@@ -7,8 +7,9 @@ or received check means for data is L{p2ptwist.core.ice.agent}'s to decide.
 
 from __future__ import annotations
 
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable
+from typing import TypeAlias
 
 from p2ptwist.core.address import HostPort
 from p2ptwist.core.ice.candidate import Candidate, CandidateType
@@ -29,6 +30,13 @@ from p2ptwist.core.ice.exchange import Exchange
 from p2ptwist.core.ice.generation import Generation
 from p2ptwist.core.machine import Transmit
 from p2ptwist.core.stun.message import Message, MessageClass
+
+# Checks of the other side that are remembered, to know them again: those of the seconds in which
+# a path is found, when a check means most.
+_REPEAT_LIMIT = 64
+
+# The generation and the pair that a message says something good of.
+Finding: TypeAlias = tuple[Generation, Pair | None]
 
 
 class Conversation:
@@ -53,6 +61,7 @@ class Conversation:
         self.pace = Pace(now)
         self.transmits: deque[Transmit] = deque()
         self._counters = counters
+        self._answered: OrderedDict[bytes, HostPort] = OrderedDict()
 
     def send(self, generation: Generation, pair: Pair, now: float) -> None:
         """
@@ -81,35 +90,34 @@ class Conversation:
         length: int,
         address: HostPort,
         now: float,
-    ) -> tuple[Generation, Pair] | None:
+    ) -> Finding | None:
         """
         Answer a check of the other side (RFC 8445 section 7.3).
 
         @param generations: those whose credentials are accepted.
         @param length: of the datagram, in bytes; what may be sent there without a proof grows by
             as much.
-        @return: the pair on which the other side was heard; C{None} when the check was not
-            authentic, or refused, or 24 other addresses were heard before.
+        @return: the pair on which the other side was heard; no pair when the check came before,
+            or was refused; C{None} when it was not authentic.
         @raise MalformedDatagram: when it is authentic, but no check.
         """
         generation = _addressed(generations, message)
         if generation is None or not message.verify(generation.local.password):
             self._counters.forged += 1
             return None
-        password = generation.local.password
-        refusal = encodeRefusal(message, password)
-        if refusal is not None:
-            self.transmits.append(Transmit(refusal, address))
-            return None
+        if message.transactionID in self._answered:
+            self._repeatAnswer(generation, message, address)
+            return generation, None
         check = decodeCheck(message)
-        if not self._settleRoles(generation, check):
-            self.transmits.append(Transmit(encodeRoleConflict(message, password), address))
-            return None
-        self.transmits.append(Transmit(encodeAnswer(message, address, password), address))
-        candidate = Candidate(CandidateType.PEER_REFLEXIVE, address, check.priority)
-        pair = generation.checklist.hear(candidate, length, now)
+        pair = generation.checklist.get(address) or generation.admit(
+            Candidate(CandidateType.PEER_REFLEXIVE, address, check.priority), now
+        )
         if pair is None:
-            return None
+            self._counters.refused += 1
+            return generation, None
+        if not self._reply(generations, generation, message, check, pair):
+            return generation, None
+        pair.hear(length)
         if check.nominates and not self.controlling:
             pair.nominated = True
         if generation.checking and pair.state is not PairState.SUCCEEDED:
@@ -117,15 +125,17 @@ class Conversation:
         return generation, pair
 
     def receiveAnswer(
-        self, message: Message, address: HostPort, now: float
-    ) -> tuple[Generation, Pair] | None:
+        self, generations: Iterable[Generation], message: Message, address: HostPort, now: float
+    ) -> Finding | None:
         """
         Take the answer to a check of ours (RFC 8445 section 7.2.5).
 
-        @return: the pair that it proves; C{None} when it proves nothing.
+        @param generations: those that a change of roles concerns.
+        @return: the pair that it proves; no pair when it proves none; C{None} when it is not
+            authentic, or answers nothing.
         @raise MalformedDatagram: when it is authentic, but no answer to a check.
         """
-        request = self.exchange.match(message, address)
+        request = self.exchange.match(message, address, now)
         if request is None:
             self._counters.forged += 1
             return None
@@ -134,12 +144,15 @@ class Conversation:
             code = errorCode(message)
             self.exchange.forget(message.transactionID)
             if code == ROLE_CONFLICT and request.controlling == self.controlling:
-                self._changeRole(generation)
+                self.exchange.changeTieBreaker()
+                self._changeRole(generations)
+                if pair.pending:
+                    pair.state = PairState.WAITING
                 generation.checklist.trigger(pair, now)
-            return None
+            return generation, None
         mapped = mappedAddress(message)
         self.exchange.forget(message.transactionID)
-        self.pace.answered()
+        self.pace.answered(pair, now)
         pair.state = PairState.SUCCEEDED
         pair.mapped = mapped
         pair.roundTrip = now - request.sentAt
@@ -148,7 +161,41 @@ class Conversation:
             pair.nominated = True
         return generation, pair
 
-    def _settleRoles(self, generation: Generation, check: Check) -> bool:
+    def _reply(
+        self,
+        generations: Iterable[Generation],
+        generation: Generation,
+        message: Message,
+        check: Check,
+        pair: Pair,
+    ) -> bool:
+        """
+        @return: whether the check was taken, and not refused.
+        """
+        password = generation.local.password
+        refusal = encodeRefusal(message, password)
+        if refusal is None and not self._settleRoles(generations, check):
+            refusal = encodeRoleConflict(message, password)
+        if refusal is not None:
+            self.transmits.append(Transmit(refusal, pair.address))
+            return False
+        if len(self._answered) >= _REPEAT_LIMIT:
+            self._answered.popitem(last=False)
+        self._answered[message.transactionID] = pair.address
+        self.transmits.append(Transmit(encodeAnswer(message, pair.address, password), pair.address))
+        return True
+
+    def _repeatAnswer(self, generation: Generation, message: Message, address: HostPort) -> None:
+        """
+        A check came twice: perhaps the answer was lost (RFC 8489 section 6.3.1), and perhaps
+        somebody saw the check and plays it back from elsewhere.
+        """
+        self._counters.repeated += 1
+        if self._answered[message.transactionID] == address:
+            answer = encodeAnswer(message, address, generation.local.password)
+            self.transmits.append(Transmit(answer, address))
+
+    def _settleRoles(self, generations: Iterable[Generation], check: Check) -> bool:
         """
         @return: whether the sender may keep its role (RFC 8445 section 7.3.1.1).
         """
@@ -157,12 +204,13 @@ class Conversation:
         thisSideStays = self.exchange.tieBreaker >= check.tieBreaker
         if thisSideStays == self.controlling:
             return False
-        self._changeRole(generation)
+        self._changeRole(generations)
         return True
 
-    def _changeRole(self, generation: Generation) -> None:
+    def _changeRole(self, generations: Iterable[Generation]) -> None:
         self.controlling = not self.controlling
-        generation.checklist.changeRole(self.controlling)
+        for generation in generations:
+            generation.checklist.changeRole(self.controlling)
 
 
 def _addressed(generations: Iterable[Generation], message: Message) -> Generation | None:

@@ -36,7 +36,7 @@ class DataPath:
         self.consent: Consent | None = None
         self._random = random
         self._held: deque[bytes] = deque()
-        self._parked: deque[tuple[bytes, HostPort]] = deque(maxlen=PARKED_LIMIT)
+        self._parked: list[tuple[bytes, HostPort]] = []
 
     def open(self, generation: Generation, pair: Pair) -> None:
         """
@@ -52,6 +52,26 @@ class DataPath:
             self.consent = Consent(self._random, controlling, now)
             self.consent.granted(now, pair.roundTrip or 0.0)
         self.pair, self.generation = pair, generation
+
+    def confirm(self, pair: Pair, request: bool, now: float) -> None:
+        """
+        An authentic message came on C{pair}.
+
+        @param request: whether it was a check of the other side, and no answer to our own.
+        """
+        if pair is not self.pair or self.consent is None:
+            return
+        if request:
+            self.consent.answered(now)
+        else:
+            self.consent.granted(now, pair.roundTrip or 0.0)
+
+    def heardFrom(self, address: HostPort, now: float) -> None:
+        """
+        Data came from C{address}.
+        """
+        if self.consent is not None and self.pair is not None and self.pair.address == address:
+            self.consent.heard(now)
 
     def suspend(self) -> None:
         """
@@ -87,20 +107,23 @@ class DataPath:
             return None
         return Transmit(self._held.popleft(), self.pair.address)
 
-    def park(self, data: bytes, address: HostPort) -> None:
+    def park(self, data: bytes, address: HostPort) -> bool:
         """
         Keep a datagram that came from an address which may prove itself in a moment.
+
+        @return: whether there was room.
         """
+        if len(self._parked) >= PARKED_LIMIT:
+            return False
         self._parked.append((data, address))
+        return True
 
     def unpark(self, address: HostPort) -> list[bytes]:
         """
         @return: what was parked from C{address}, which has proved itself.
         """
         released = [data for data, source in self._parked if source == address]
-        kept = [each for each in self._parked if each[1] != address]
-        self._parked.clear()
-        self._parked.extend(kept)
+        self._parked = [each for each in self._parked if each[1] != address]
         return released
 
     def _mayPass(self, data: bytes, now: float) -> bool:

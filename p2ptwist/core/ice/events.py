@@ -88,13 +88,18 @@ class Counters:
 
     @ivar malformed: not what its protocol says.
     @ivar forged: with a wrong key, or from the wrong source.
-    @ivar stray: application data from an address that proved nothing.
+    @ivar repeated: checks that came before.
+    @ivar refused: checks from an address that nobody should be made to send to, or from one more
+        than 24.
+    @ivar stray: application data from an address that proved nothing, or too much of it before.
     @ivar late: application data to send when there was no path any more.
     @ivar overflowed: application data beyond what waits for consent.
     """
 
     malformed: int = 0
     forged: int = 0
+    repeated: int = 0
+    refused: int = 0
     stray: int = 0
     late: int = 0
     overflowed: int = 0

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from p2ptwist.core.address import HostPort
 from p2ptwist.core.ice.candidate import CandidateType, candidatePriority
@@ -19,6 +19,9 @@ from p2ptwist.core.stun.message import TRANSACTION_ID_LENGTH, Message
 # 24 addresses times 7 requests, twice for a restart under way, and some of consent.  The oldest
 # are forgotten first.
 OUTSTANDING_LIMIT = 384
+# Seconds after which an answer comes too late: as long as consent lasts (RFC 7675 section 5.1), so
+# that nobody can collect requests at one time and answer them at another.
+ANSWER_LIFETIME = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +30,7 @@ class Outstanding:
     A request that may still be answered.
 
     @ivar generation: whose credentials it was made with.
+    @ivar key: the password that authenticates the answer.
     @ivar pair: what it checks.
     @ivar sentAt: when it was sent, in seconds.
     @ivar nominates: whether it has USE-CANDIDATE.
@@ -34,6 +38,7 @@ class Outstanding:
     """
 
     generation: Generation
+    key: bytes = field(repr=False)
     pair: Pair
     sentAt: float
     nominates: bool
@@ -45,18 +50,25 @@ class Exchange:
     Every request has a transaction ID of its own, also when it repeats another, so that each
     answer tells the round trip without doubt.
 
-    @ivar tieBreaker: this side's number for a conflict of roles (RFC 8445 section 5.3).
+    @ivar tieBreaker: this side's number for a conflict of roles (RFC 8445 section 16.1), 64 bits.
     @ivar sent: how many requests were made.
     """
 
     def __init__(self, randomBytes: Callable[[int], bytes]) -> None:
-        self.tieBreaker = int.from_bytes(randomBytes(8), "big")
+        self.tieBreaker = 0
         self.sent = 0
         self._randomBytes = randomBytes
+        self.changeTieBreaker()
         self._outstanding: OrderedDict[bytes, Outstanding] = OrderedDict()
 
     def __contains__(self, transactionID: bytes) -> bool:
         return transactionID in self._outstanding
+
+    def changeTieBreaker(self) -> None:
+        """
+        Take another number, as the present one lost a conflict (RFC 8445 section 16.1).
+        """
+        self.tieBreaker = int.from_bytes(self._randomBytes(8), "big")
 
     def request(
         self,
@@ -75,21 +87,20 @@ class Exchange:
         if len(self._outstanding) >= OUTSTANDING_LIMIT:
             self._outstanding.popitem(last=False)
         self._outstanding[transactionID] = Outstanding(
-            generation, pair, now, pair.nominating, controlling
+            generation, remote.password, pair, now, pair.nominating, controlling
         )
         self.sent += 1
         return Transmit(encodeCheck(transactionID, check, generation.local, remote), pair.address)
 
-    def match(self, answer: Message, source: HostPort) -> Outstanding | None:
+    def match(self, answer: Message, source: HostPort, now: float) -> Outstanding | None:
         """
-        @return: the request that C{answer} is for, when it comes from where the request went and
-            is authentic; else C{None}.
+        @return: the request that C{answer} is for, when it comes in time from where the request
+            went and is authentic; else C{None}.
         """
         request = self._outstanding.get(answer.transactionID)
         if request is None or request.pair.address != source:
             return None
-        remote = request.generation.remote
-        if remote is None or not answer.verify(remote.password):
+        if now - request.sentAt > ANSWER_LIFETIME or not answer.verify(request.key):
             return None
         return request
 

@@ -10,9 +10,9 @@ from __future__ import annotations
 from base64 import b64encode
 from collections.abc import Callable
 
-from p2ptwist.core.ice.candidate import isCheckable
+from p2ptwist.core.ice.candidate import Candidate, isCheckable
 from p2ptwist.core.ice.check import Credentials
-from p2ptwist.core.ice.checklist import Checklist, Pace
+from p2ptwist.core.ice.checklist import Checklist, Pace, Pair
 from p2ptwist.core.ice.localside import LocalSide
 from p2ptwist.core.ice.nomination import Nomination
 from p2ptwist.core.ice.signal import Description, MoreCandidates
@@ -88,12 +88,22 @@ class Generation:
         """
         Take the other side's candidates; those that nobody should be made to check are left out.
         """
-        allowLoopback = self._localSide.offersLoopback()
         for candidate in signal.candidates:
-            if isCheckable(candidate.address, allowLoopback=allowLoopback):
-                self.checklist.add(candidate, now)
+            self.admit(candidate, now)
+        # A signal that comes after the complete one was overtaken by it, and knows less.
+        if signal.complete or not self.remoteComplete:
+            self.behavior = signal.behavior
         self.remoteComplete = self.remoteComplete or signal.complete
-        self.behavior = signal.behavior
+
+    def admit(self, candidate: Candidate, now: float) -> Pair | None:
+        """
+        @return: the pair of a remote candidate; C{None} for an address that nobody should be made
+            to send to, or when there are 24 others already.
+        """
+        allowLoopback = self._localSide.offersLoopback()
+        if not isCheckable(candidate.address, allowLoopback=allowLoopback):
+            return None
+        return self.checklist.add(candidate, now)
 
 
 def _randomText(randomBytes: Callable[[int], bytes], entropy: int) -> bytes:
