@@ -14,14 +14,14 @@ from functools import partial
 
 from twisted.application.service import Service
 from twisted.internet.defer import CancelledError, Deferred, fail, succeed
-from twisted.internet.defer import TimeoutError as DeferredTimeout
 from twisted.internet.endpoints import (
     HostnameEndpoint,
     TCP4ClientEndpoint,
     TCP6ClientEndpoint,
     clientFromString,
 )
-from twisted.internet.error import DNSLookupError
+from twisted.internet.error import ConnectingCancelledError, DNSLookupError
+from twisted.internet.error import TimeoutError as ConnectTimeout
 from twisted.internet.interfaces import (
     IAddress,
     IProtocolFactory,
@@ -296,7 +296,7 @@ class RendezvousLink(Service):
         )
         # An endpoint's Deferred is generic in the protocol, which zope.interface cannot say.
         attempt: Deferred[LinkConnection] = self._endpoint.connect(factory)  # type: ignore[assignment]
-        attempt.addTimeout(CONNECT_DELAY, self._clock)
+        attempt.addTimeout(CONNECT_DELAY, self._clock, onTimeoutCancel=_outOfTime)
         return attempt.addErrback(self._attemptFailed)
 
     def _nextDelay(self) -> float:
@@ -319,7 +319,8 @@ class RendezvousLink(Service):
 
     def _attemptFailed(self, failure: Failure) -> Failure:
         result = Failure(_unreachable(self.description, failure))
-        if not failure.check(CancelledError):  # the program stopped it, and knows
+        # Who stopped it knows.
+        if not failure.check(CancelledError, ConnectingCancelledError):
             self._failWaiters(result)
         return result
 
@@ -433,6 +434,10 @@ def _fire(waiter: Deferred[IWelcome], result: IWelcome | Failure) -> None:
         waiter.callback(result)
 
 
+def _outOfTime(result: object, seconds: float) -> Failure:
+    return Failure(ConnectTimeout(string=f"no answer within {seconds:.0f} s"))
+
+
 def _unreachable(description: str, failure: Failure) -> Exception:
     """
     What an attempt that failed means to the program.
@@ -442,10 +447,7 @@ def _unreachable(description: str, failure: Failure) -> Exception:
             f"the host name in {description} has no address: check its spelling and this machine's "
             "name server"
         )
-    why = failure.getErrorMessage()
-    if failure.check(DeferredTimeout):
-        why = f"no answer within {CONNECT_DELAY:.0f} s"
     return RendezvousUnreachable(
-        f"no connection to the rendezvous node at {description} ({why}): check the address, and "
-        "that the node runs"
+        f"no connection to the rendezvous node at {description} ({failure.getErrorMessage()}): "
+        "check the address, and that the node runs"
     )

@@ -38,7 +38,9 @@ from p2ptwist.interfaces import ILinkReceiver, IWelcome
 from p2ptwist.net.stunclient import STUNClient
 from p2ptwist.peer.identity import generateIdentity
 from p2ptwist.rendezvous.linkclient import RendezvousLink, rendezvousEndpoint
+from p2ptwist.rendezvous.options import Options
 from p2ptwist.rendezvous.service import NodeService
+from p2ptwist.rendezvous.tap import NodeApplication, makeService
 
 reactor: Any = globalReactor
 TWISTD = [sys.executable, "-c", "from twisted.scripts.twistd import run; run()", "-n", "--pidfile="]
@@ -496,6 +498,35 @@ class TransportTests(Case):
         self.assertEqual(node.addresses, [])
         self.assertFalse(node.running)
         await node.stopService()
+
+    async def test_application(self) -> None:
+        """
+        What twistd runs, run here: links and STUN on ports that the system chose.
+        """
+        options = Options()
+        options.parseOptions(["--listen=tcp:0:interface=127.0.0.1", "--stun=127.0.0.1:0"])
+        application = makeService(options)
+        assert isinstance(application, NodeApplication)
+        application.privilegedStartService()
+        application.startService()
+        self.addCleanup(application.stopService)
+        port = application.node.addresses[0].port  # type: ignore[attr-defined]
+        welcome = await self.exchange(f"tcp:127.0.0.1:{port}")
+        self.assertEqual(welcome.stunServers, application.stun[0].addresses)
+
+    async def test_applicationPortInUse(self) -> None:
+        """
+        It ends the program with one line when it cannot listen.
+        """
+        busy = socket.create_server(("127.0.0.1", 0))
+        self.addCleanup(busy.close)
+        options = Options()
+        listen = f"--listen=tcp:{busy.getsockname()[1]}:interface=127.0.0.1"
+        options.parseOptions([listen, "--no-stun"])
+        application = makeService(options)
+        with self.assertRaises(SystemExit) as caught:
+            application.privilegedStartService()
+        self.assertIn("twistd natrendezvous: cannot listen on tcp:", str(caught.exception))
 
     def test_wrongEndpoint(self) -> None:
         """

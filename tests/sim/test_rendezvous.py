@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.endpoints import TCP4ServerEndpoint
+from twisted.internet.endpoints import TCP4ClientEndpoint, TCP4ServerEndpoint
 from twisted.internet.protocol import ClientFactory, Protocol, ServerFactory
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
@@ -496,6 +496,35 @@ class RefusalTests(RendezvousCase):
         self.internet.host("hole", "192.0.2.9").link.cut()
         error = self.fails(RendezvousUnreachable, endpoint="tcp:192.0.2.9:8470")
         self.assertIn("check the address", str(error))
+
+    def test_patientEndpoint(self) -> None:
+        """
+        An endpoint of the program's own, with more patience, gets no more time.
+        """
+        self.internet.host("hole", "192.0.2.9").link.cut()
+        peer = self.peer()
+        endpoint = TCP4ClientEndpoint(peer.host, "192.0.2.9", PORT, timeout=600)
+        peer.link = RendezvousLink(peer.host, endpoint, generateIdentity())
+        peer.link.startService()
+        with self.assertRaises(RendezvousUnreachable) as caught:
+            self.internet.runUntil(peer.link.whenUp())
+        self.assertEqual(self.internet.seconds(), 15.0)
+        self.assertIn("no answer within 15 s", str(caught.exception))
+        self.stopAll()
+
+    def test_silentReceiver(self) -> None:
+        """
+        A link without a receiver works as well, for who only wants to know that it is up.
+        """
+        peer, other = self.peer(), self.started()
+        peer.link.receiver = None
+        peer.link.startService()
+        self.internet.runUntil(peer.link.whenUp())
+        other.link.send(peer.key, b"hi")
+        peer.link.send(bytes(32), b"nobody")
+        self.internet.advance(1.0)
+        self.assertEqual(peer.told, [])
+        self.stopAll()
 
     def impostor(self, says: bytes, closes: bool = False) -> None:
         """
