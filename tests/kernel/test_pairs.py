@@ -264,9 +264,15 @@ class SpecialTests(_PairTests):
         self.assertIn(callee.addresses[1], outcome.event["remote"])
 
     def outcomeOf(self, name: str) -> Outcome:
+        """
+        @return: how the call of that name ended.
+        """
         return _special()[0][name]
 
     def reasonOf(self, name: str) -> str:
+        """
+        @return: why the call of that name, which failed, did.
+        """
         outcome = self.outcomeOf(name)
         self.assertFalse(outcome.connected, str(outcome.event))
         reason: str = outcome.event["reason"]
