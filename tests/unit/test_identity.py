@@ -4,20 +4,30 @@ Tests for L{p2ptwist.peer.identity}.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
-from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_private_key
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.hazmat.primitives.asymmetric import ed25519, rsa
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    KeySerializationEncryption,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+)
+from hypothesis import given
+from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
 from p2ptwist.core.peerid import decodePeerID
 from p2ptwist.errors import IdentityUnusable
 from p2ptwist.interfaces import IIdentity
-from p2ptwist.peer import identity
 from p2ptwist.peer.identity import (
     createIdentity,
     generateIdentity,
@@ -26,80 +36,130 @@ from p2ptwist.peer.identity import (
 )
 
 
+def pem(
+    key: ed25519.Ed25519PrivateKey | rsa.RSAPrivateKey,
+    encryption: KeySerializationEncryption | None = None,
+) -> bytes:
+    """
+    @return: C{key} as a file has it.
+    """
+    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, encryption or NoEncryption())
+
+
 class IdentityTests(SynchronousTestCase):
     """
-    An identity is a key that signs, and its peer ID.
+    A key pair in memory.
     """
 
     def test_interface(self) -> None:
         """
-        It provides what a link needs.
+        It is an identity, and its peer ID is its public key.
         """
-        verifyObject(IIdentity, generateIdentity())
+        identity = generateIdentity()
+        self.assertTrue(verifyObject(IIdentity, identity))
+        self.assertEqual(decodePeerID(identity.peerID), identity.publicKey)
 
-    def test_signature(self) -> None:
+    def test_sign(self) -> None:
         """
-        What it signs is verified with its public key, which its peer ID stands for.
+        Its signatures are Ed25519's, under its public key.
         """
-        made = generateIdentity()
-        signature = made.sign(b"data")
-        self.assertEqual((len(made.publicKey), len(signature)), (32, 64))
-        Ed25519PublicKey.from_public_bytes(decodePeerID(made.peerID)).verify(signature, b"data")
+        identity = generateIdentity()
+        signature = identity.sign(b"data")
+        self.assertEqual(len(signature), 64)
+        key = ed25519.Ed25519PublicKey.from_public_bytes(identity.publicKey)
+        key.verify(signature, b"data")
 
     def test_different(self) -> None:
         """
-        Every identity is another.
+        No two are the same.
         """
         self.assertNotEqual(generateIdentity().peerID, generateIdentity().peerID)
 
 
-class FileTests(SynchronousTestCase):
+class FileCase(SynchronousTestCase):
     """
-    Identities are kept in files that nobody else can read.
+    What tests of identity files share.
     """
 
     def setUp(self) -> None:
         """
-        Name a file that is not there, in a folder that is.
+        A folder for one test, and a usual umask.
         """
-        self.folder = Path(self.mktemp())
+        self.folder = Path(self.mktemp()).absolute()
         self.folder.mkdir()
         self.path = self.folder / "peer.key"
+        self.addCleanup(os.umask, os.umask(0o022))
 
-    def write(self, content: bytes) -> None:
+    def write(self, data: bytes, mode: int = 0o600) -> None:
         """
-        Make a private file.
+        Make the identity file by hand.
         """
-        self.path.write_bytes(content)
-        self.path.chmod(0o600)
+        self.path.write_bytes(data)
+        self.path.chmod(mode)
 
-    def assertUnusable(self, *words: str) -> None:
+    def assertUnusable(self, words: str) -> None:
         """
-        Check that the file is refused, with its name and C{words}.
+        Loading fails, with these words and the name of the file.
         """
-        message = str(self.assertRaises(IdentityUnusable, loadIdentity, self.path))
-        for word in (str(self.path), *words):
-            self.assertIn(word, message)
+        for load in (loadIdentity, loadOrCreateIdentity):
+            error = self.assertRaises(IdentityUnusable, load, self.path)
+            self.assertIn(words, str(error))
+            self.assertIn(str(self.path), str(error))
+
+
+class CreateTests(FileCase):
+    """
+    Making identity files.
+    """
 
     def test_roundTrip(self) -> None:
         """
-        What was created is what is loaded, and only its file is left.
+        What was created is what is loaded, from a C{str} or a C{Path}.
         """
-        made = createIdentity(self.path)
-        self.assertEqual(loadIdentity(str(self.path)).peerID, made.peerID)
-        self.assertEqual(os.listdir(self.folder), ["peer.key"])
+        created = createIdentity(self.path)
+        self.assertEqual(loadIdentity(self.path).peerID, created.peerID)
+        self.assertEqual(loadOrCreateIdentity(str(self.path)).peerID, created.peerID)
 
     def test_private(self) -> None:
         """
-        Whatever the umask is, only the owner can read the file.
+        Only the owner may read it, whatever the umask, and nothing else is left in the folder.
         """
-        self.addCleanup(os.umask, os.umask(0))
+        os.umask(0)
         createIdentity(self.path)
         self.assertEqual(stat.S_IMODE(self.path.stat().st_mode), 0o600)
+        self.assertEqual(os.listdir(self.folder), ["peer.key"])
+
+    def test_privateAtEveryMoment(self) -> None:
+        """
+        There is no moment at which others could open it: neither the name nor the file that
+        becomes it appears with another mode.
+        """
+        os.umask(0)
+        modes = []
+        link = os.link
+
+        def watching(source: str, target: str) -> None:
+            modes.append(stat.S_IMODE(os.stat(source).st_mode))
+            self.assertFalse(os.path.lexists(target))
+            link(source, target)
+
+        self.patch(os, "link", watching)
+        createIdentity(self.path)
+        self.assertEqual(modes, [0o600])
+
+    def test_bareName(self) -> None:
+        """
+        A name without a folder is one in the current folder.
+        """
+        here = os.getcwd()
+        self.addCleanup(os.chdir, here)
+        os.chdir(self.folder)
+        created = createIdentity("peer.key")
+        self.assertEqual(loadIdentity(self.path).peerID, created.peerID)
 
     def test_neverOver(self) -> None:
         """
-        A file that exists is never written over.
+        A file that exists is not replaced, whatever is in it.
         """
         self.write(b"precious")
         error = self.assertRaises(IdentityUnusable, createIdentity, self.path)
@@ -107,65 +167,147 @@ class FileTests(SynchronousTestCase):
         self.assertEqual(self.path.read_bytes(), b"precious")
         self.assertEqual(os.listdir(self.folder), ["peer.key"])
 
-    def test_loadOrCreate(self) -> None:
+    def test_noFolder(self) -> None:
         """
-        The first call makes the identity that every later call finds.
+        A folder that does not exist is said so.
         """
-        made = loadOrCreateIdentity(self.path)
-        self.assertEqual(loadOrCreateIdentity(self.path).peerID, made.peerID)
+        self.path = self.folder / "nowhere" / "peer.key"
+        for create in (createIdentity, loadOrCreateIdentity):
+            error = self.assertRaises(IdentityUnusable, create, self.path)
+            self.assertIn("No such file or directory", str(error))
 
-    def test_createdMeanwhile(self) -> None:
+    def test_fasterProcess(self) -> None:
         """
-        When another process makes the file in between, that identity is taken.
+        When another process makes the file at the same moment, its identity is used.
         """
-        original = createIdentity
+        other = generateIdentity()
+        link = os.link
 
-        def slow(path: str | Path) -> object:
-            original(path)
-            return original(path)
+        def tooLate(source: str, target: str) -> None:
+            self.write(pem(other._key))
+            link(source, target)
 
-        self.patch(identity, "createIdentity", slow)
-        self.assertEqual(loadOrCreateIdentity(self.path).peerID, loadIdentity(self.path).peerID)
+        self.patch(os, "link", tooLate)
+        self.assertEqual(loadOrCreateIdentity(self.path).peerID, other.peerID)
+        self.assertEqual(os.listdir(self.folder), ["peer.key"])
 
-    def test_folderMissing(self) -> None:
+    def test_manyProcesses(self) -> None:
         """
-        Where the file cannot be made, the error says so.
+        Processes that start together end up with one identity.
         """
-        error = self.assertRaises(
-            IdentityUnusable, loadOrCreateIdentity, self.folder / "no" / "peer.key"
+        code = (
+            "import sys; from p2ptwist.peer.identity import loadOrCreateIdentity;"
+            "print(loadOrCreateIdentity(sys.argv[1]).peerID)"
         )
-        self.assertIn("No such file or directory", str(error))
+        argv = [sys.executable, "-c", code, str(self.path)]
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+        processes = [
+            subprocess.Popen(argv, stdout=subprocess.PIPE, env=environment) for _ in range(4)
+        ]
+        printed = {process.communicate()[0] for process in processes}
+        self.assertEqual(printed, {loadIdentity(self.path).peerID.encode() + b"\n"})
 
-    def test_brokenLink(self) -> None:
-        """
-        A link that leads nowhere is not replaced.
-        """
-        self.path.symlink_to(self.folder / "gone")
-        self.assertRaises(IdentityUnusable, loadOrCreateIdentity, self.path)
-        self.assertTrue(self.path.is_symlink())
 
-    def test_missing(self) -> None:
-        """
-        A file that is not there cannot be loaded.
-        """
-        self.assertUnusable("No such file")
+class LoadTests(FileCase):
+    """
+    Identity files that cannot be used.
+    """
 
     def test_readableByOthers(self) -> None:
         """
-        A key that others could read is refused, with what to do.
+        A file that the group or others may touch is refused, with what to do.
         """
-        createIdentity(self.path)
-        for mode in (0o640, 0o604, 0o610):
-            self.path.chmod(mode)
+        data = pem(generateIdentity()._key)
+        for mode in (0o640, 0o604, 0o620, 0o602, 0o601, 0o666):
+            self.write(data, mode)
             self.assertUnusable("chmod 600")
+        self.write(data, 0o400)
+        loadIdentity(self.path)
 
-    def test_notKey(self) -> None:
+    def test_noKey(self) -> None:
         """
-        Anything but an Ed25519 key in PEM form is refused, and named as what it is not.
+        Whatever is no key is refused.
         """
-        other = generate_private_key(SECP256R1()).private_bytes(
-            Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()
-        )
-        for content in (b"", b"\0" * 10, b"-----BEGIN PRIVATE KEY-----\n", other, b"x" * 10_000):
-            self.write(content)
-            self.assertUnusable("not an identity file")
+        for data in (
+            b"",
+            b"\0" * 100,
+            b"not a key",
+            b"-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n",
+            b"-----BEGIN PRIVATE KEY-----\n",
+        ):
+            self.write(data)
+            self.assertUnusable("expected an unencrypted Ed25519 private key")
+
+    def test_public(self) -> None:
+        """
+        A public key is no identity.
+        """
+        public = generateIdentity()._key.public_key()
+        self.write(public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
+        self.assertUnusable("expected an unencrypted Ed25519 private key")
+
+    def test_otherKind(self) -> None:
+        """
+        A key of another kind is refused.
+        """
+        self.write(pem(rsa.generate_private_key(65537, 2048)))
+        self.assertUnusable("expected an unencrypted Ed25519 private key")
+
+    def test_encrypted(self) -> None:
+        """
+        A key with a password is refused: nobody is there to ask for it.
+        """
+        self.write(pem(generateIdentity()._key, BestAvailableEncryption(b"secret")))
+        self.assertUnusable("expected an unencrypted Ed25519 private key")
+
+    def test_tooLong(self) -> None:
+        """
+        A long file is no key, and is not read whole.
+        """
+        self.write(b" " * 5000 + pem(generateIdentity()._key))
+        self.assertUnusable("expected an unencrypted Ed25519 private key")
+
+    def test_folder(self) -> None:
+        """
+        A folder is no file.
+        """
+        self.path.mkdir()
+        self.assertUnusable("Is a directory")
+
+    def test_dangling(self) -> None:
+        """
+        A link to nowhere is not followed to make something there.
+        """
+        self.path.symlink_to(self.folder / "elsewhere")
+        self.assertUnusable("No such file or directory")
+        self.assertFalse((self.folder / "elsewhere").exists())
+
+    def test_absent(self) -> None:
+        """
+        A file that is not there is said so.
+        """
+        error = self.assertRaises(IdentityUnusable, loadIdentity, self.path)
+        self.assertIn("No such file or directory", str(error))
+
+    @given(st.binary(max_size=300))
+    def test_anything(self, tail: bytes) -> None:
+        """
+        Whatever a file has in it, nothing but L{IdentityUnusable} is raised.
+        """
+        for data in (tail, b"-----BEGIN PRIVATE KEY-----\n" + tail):
+            self.write(data)
+            self.assertRaises(IdentityUnusable, loadIdentity, self.path)
+
+    @given(st.integers(0, 118), st.integers(1, 255))
+    def test_damaged(self, place: int, change: int) -> None:
+        """
+        A damaged file is refused, or has a key, and raises nothing else.
+        """
+        data = bytearray(_KEY)
+        data[place] ^= change
+        self.write(bytes(data))
+        with contextlib.suppress(IdentityUnusable):
+            loadIdentity(self.path)
+
+
+_KEY = pem(generateIdentity()._key)
