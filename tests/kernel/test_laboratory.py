@@ -5,7 +5,6 @@ The links of the laboratory do what they are told, and nothing is left of it at 
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 import time
@@ -130,7 +129,7 @@ class RemovalTests(unittest.SynchronousTestCase):
     def test_killed(self) -> None:
         """
         When the process that made it is killed, its programs end with it, and the next laboratory
-        removes its namespaces.
+        removes its namespaces and files.
         """
         script = """
 import time
@@ -151,13 +150,13 @@ time.sleep(60)
         )
         assert maker.stdout is not None
         pid, directory = maker.stdout.readline().split()
-        self.addCleanup(shutil.rmtree, directory)
         self.assertEqual(len(namespace.existing(maker.pid)), 3)
         maker.kill()
         maker.wait()
         maker.stdout.close()
         Laboratory().close()
         self.assertEqual(namespace.existing(maker.pid), [])
+        self.assertFalse(Path(directory).exists())
         self.assertTrue(_ends(int(pid)))
 
     def test_tools(self) -> None:

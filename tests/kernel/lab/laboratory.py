@@ -7,12 +7,10 @@ from __future__ import annotations
 import contextlib
 import shutil
 import sys
-import tempfile
-from pathlib import Path
 from types import TracebackType
 
 from p2ptwist.testing.nat import NAT
-from tests.kernel.lab.namespace import Namespace, checkMachine, removeStale
+from tests.kernel.lab.namespace import Namespace, checkMachine, makeDirectory, removeStale
 from tests.kernel.lab.nat import FIREWALL6, LAN, WAN, rules
 from tests.kernel.lab.process import Program
 from tests.kernel.lab.switch import GATEWAY_MAC, Counts, Link, Switch
@@ -286,7 +284,7 @@ class Laboratory:
         self._namespaces: list[Namespace] = []
         self._programs: list[Program] = []
         self._routers = self._publicHosts = 0
-        self.directory = Path(tempfile.mkdtemp(prefix="p2ptwist-lab-"))
+        self.directory = makeDirectory()
         transit = Namespace("transit")
         self.keep(transit)
         transit.sysctl(**_IPV6_OFF)

@@ -4,12 +4,14 @@ Network namespaces with names that say which process made them, so that none out
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import re
 import shutil
 import signal
 import subprocess
+import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -26,7 +28,8 @@ TOOLS = {
 }
 # Where iproute2 keeps its named namespaces.
 _NAMED = Path("/run/netns")
-_NAME = re.compile(r"p2pt-(?P<pid>\d+)-(?P<started>\d+)-\d+-.+")
+# The names of namespaces and of directories, by the process that made them.
+_NAME = re.compile(r"p2pt-(?P<pid>\d+)-(?P<started>\d+)-.+")
 _serial = itertools.count()
 
 
@@ -78,6 +81,21 @@ def _startTime(pid: int) -> str | None:
     return stat[19] if stat else None
 
 
+def _mine() -> str:
+    """
+    @return: how the names of everything begin that this process makes.
+    """
+    me = os.getpid()
+    return f"p2pt-{me}-{_startTime(me)}-"
+
+
+def makeDirectory() -> Path:
+    """
+    @return: a new temporary directory.
+    """
+    return Path(tempfile.mkdtemp(prefix=_mine()))
+
+
 def _call(argv: Iterable[str], text: str | None = None) -> str:
     """
     Run a command to its end.
@@ -107,8 +125,7 @@ class Namespace:
 
         @param label: what it stands for; part of its name.
         """
-        me = os.getpid()
-        self.name = f"p2pt-{me}-{_startTime(me)}-{next(_serial)}-{label}"
+        self.name = f"{_mine()}{next(_serial)}-{label}"
         _call(["ip", "netns", "add", self.name])
 
     def command(self, argv: Iterable[str]) -> list[str]:
@@ -161,28 +178,39 @@ def existing(maker: int | None = None) -> list[str]:
     @param maker: the number of a process; any when left out.
     @return: the names of the namespaces that its laboratories made, dead or alive.
     """
-    if not _NAMED.is_dir():
+    return [path.name for path, made in _made(_NAMED) if maker in (None, int(made["pid"]))]
+
+
+def removeStale() -> None:
+    """
+    Remove the namespaces and directories of laboratories whose process is gone, and end what still
+    runs in them.
+    """
+    for path, made in _made(_NAMED):
+        if _isStale(made):
+            # Another laboratory may be at it as well.
+            with contextlib.suppress(LaboratoryError, ProcessLookupError):
+                _removeStale(path.name)
+    for path, made in _made(Path(tempfile.gettempdir())):
+        if _isStale(made):
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def _removeStale(name: str) -> None:
+    for pid in _call(["ip", "netns", "pids", name]).split():
+        os.kill(int(pid), signal.SIGKILL)
+    _call(["ip", "netns", "del", name])
+
+
+def _made(directory: Path) -> list[tuple[Path, re.Match[str]]]:
+    """
+    @return: what laboratories made in there.
+    """
+    if not directory.is_dir():
         return []
-    found = (_NAME.fullmatch(path.name) for path in _NAMED.iterdir())
-    return sorted(
-        made.string for made in found if made is not None and maker in (None, int(made["pid"]))
-    )
+    found = [(path, _NAME.fullmatch(path.name)) for path in sorted(directory.iterdir())]
+    return [(path, made) for path, made in found if made is not None]
 
 
-def removeStale() -> list[str]:
-    """
-    Remove the namespaces of laboratories whose process is gone, and end what still runs in them.
-
-    @return: the names that were removed.
-    """
-    removed = []
-    for name in existing():
-        made = _NAME.fullmatch(name)
-        assert made is not None
-        if _startTime(int(made["pid"])) == made["started"]:
-            continue
-        for pid in _call(["ip", "netns", "pids", name]).split():
-            os.kill(int(pid), signal.SIGKILL)
-        _call(["ip", "netns", "del", name])
-        removed.append(name)
-    return removed
+def _isStale(made: re.Match[str]) -> bool:
+    return _startTime(int(made["pid"])) != made["started"]

@@ -4,13 +4,12 @@ The transit network: C{switch.c}, compiled, running in a namespace and told what
 
 from __future__ import annotations
 
-import atexit
 import contextlib
 import functools
+import hashlib
 import json
-import shutil
+import os
 import subprocess
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from tests.kernel.lab.namespace import LaboratoryError, Namespace
 # The transit's end of every link has this Ethernet address; no one ever asks for it.
 GATEWAY_MAC = "02:00:00:00:00:01"
 _MILLION = 1_000_000
+_BUILD = Path(__file__).parents[3] / "build" / "kernel"
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,23 +73,25 @@ class Counts:
 @functools.cache
 def compiled() -> Path:
     """
-    Compile the switch, once in a process.
+    Compile the switch, unless that was done before.
 
     @return: the program.
     """
-    directory = Path(tempfile.mkdtemp(prefix="p2ptwist-switch-"))
-    atexit.register(shutil.rmtree, directory, ignore_errors=True)
-    program = directory / "switch"
     source = Path(__file__).with_name("switch.c")
-    done = subprocess.run(
-        ["gcc", "-O2", "-Wall", "-Wextra", "-o", program, source],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    if done.returncode != 0:
-        raise LaboratoryError(f"gcc cannot compile {source.name}: {done.stderr}")
+    _BUILD.mkdir(parents=True, exist_ok=True)
+    program = _BUILD / f"switch-{hashlib.sha256(source.read_bytes()).hexdigest()[:16]}"
+    if not program.exists():
+        mine = program.with_suffix(f".{os.getpid()}")
+        done = subprocess.run(
+            ["gcc", "-O2", "-Wall", "-Wextra", "-o", mine, source],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        if done.returncode != 0:
+            raise LaboratoryError(f"gcc cannot compile {source.name}: {done.stderr}")
+        mine.rename(program)
     return program
 
 
