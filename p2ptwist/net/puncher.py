@@ -18,7 +18,14 @@ from p2ptwist.core.errors import MalformedDatagram
 from p2ptwist.core.ice.agent import Agent
 from p2ptwist.core.ice.candidate import Candidate
 from p2ptwist.core.ice.check import userNameFragments
-from p2ptwist.core.ice.signal import Description, Signal, SignalType, decodeSignal
+from p2ptwist.core.ice.signal import (
+    Description,
+    Goodbye,
+    Signal,
+    SignalType,
+    decodeSignal,
+    encodeSignal,
+)
 from p2ptwist.core.nat import NATBehavior
 from p2ptwist.core.stun.message import Message, MessageClass, decode, isSTUN
 from p2ptwist.net.punch import Punch
@@ -94,14 +101,23 @@ class Puncher:
         @param offer: the first signal of the session, as it came or decoded.
         @raise MalformedDatagram: when it is not an offer.
         """
-        signal = decodeSignal(offer) if isinstance(offer, bytes) else offer
-        if not isOffer(signal):
-            raise MalformedDatagram("the first signal of a session is not an offer")
+        signal = _requireOffer(offer)
         agent = Agent(False, self._randomBytes, self._clock.seconds(), signal.session)
         punch = self._register(agent, sendSignal)
         punch.addCandidates(candidates, complete, behavior)
         punch.takeSignal(signal)
         return punch
+
+    def refuse(
+        self, offer: bytes | Signal, sendSignal: Callable[[bytes], object], reason: str
+    ) -> None:
+        """
+        Turn down a session that another program offers, which is told so at once.
+
+        @param reason: what the other side's user reads.
+        @raise MalformedDatagram: when it is not an offer.
+        """
+        sendSignal(encodeSignal(Goodbye(_requireOffer(offer).session, reason)))
 
     def datagramReceived(self, data: bytes, address: HostPort) -> bool:
         """
@@ -151,6 +167,13 @@ class Puncher:
             return None
         fragments = userNameFragments(message)
         return None if fragments is None else self._routes.named(fragments[0])
+
+
+def _requireOffer(offer: bytes | Signal) -> Signal:
+    signal = decodeSignal(offer) if isinstance(offer, bytes) else offer
+    if not isOffer(signal):
+        raise MalformedDatagram("the first signal of a session is not an offer")
+    return signal
 
 
 def isOffer(signal: Signal) -> bool:

@@ -19,7 +19,7 @@ from zope.interface import implementer
 from p2ptwist.core.address import HostPort, isIPv6
 from p2ptwist.core.errors import LocalUsageError, MalformedDatagram
 from p2ptwist.core.ice.candidate import looksReachable
-from p2ptwist.core.ice.signal import Description, Goodbye, decodeSignal, encodeSignal
+from p2ptwist.core.ice.signal import Description, decodeSignal
 from p2ptwist.core.peerid import decodePeerID, encodePeerID
 from p2ptwist.core.tokenbucket import Rate, TokenBucket
 from p2ptwist.errors import LinkDown, NameNotResolved, P2PError, PeerUnreachable
@@ -348,8 +348,8 @@ class DatagramPeer(Service):
 
     def _refuse(self, sender: bytes, offer: Description) -> None:
         if self._refusals.take(self._reactor.seconds()):
-            refusal = Goodbye(offer.session, "it takes no call from this peer now")
-            self._sendSignal(sender, encodeSignal(refusal))
+            answer = partial(self._sendSignal, sender)
+            self._puncher.refuse(offer, answer, "it takes no call from this peer now")
 
     def _accepts(self, sender: bytes) -> bool:
         try:
