@@ -44,6 +44,7 @@ from p2ptwist.rendezvous.tap import NodeApplication, makeService
 
 reactor: Any = globalReactor
 TWISTD = [sys.executable, "-c", "from twisted.scripts.twistd import run; run()", "-n", "--pidfile="]
+CHAT = str(Path(__file__).resolve().parents[2] / "examples" / "link_chat.py")
 GENEROUS = Rate(1e6, 1e6)
 LOCK_UP = 60.0  # seconds after which a test that hangs is ended
 
@@ -86,21 +87,20 @@ class Receiver:
         """
 
 
-class Twistd(ProcessProtocol):
+class Program(ProcessProtocol):
     """
-    A C{twistd -n natrendezvous} process.
+    A process.
 
     @ivar output: what it has printed.
     @ivar errors: what it has printed on standard error.
     @ivar ended: fires with its exit code, or the negative number of the signal that ended it.
     """
 
-    def __init__(self, test: TestCase, *options: str) -> None:
+    def __init__(self, test: TestCase, arguments: list[str]) -> None:
         self.output = ""
         self.errors = ""
         self.ended: Deferred[int] = Deferred()
         self._waiting: list[tuple[str, Deferred[str]]] = []
-        arguments = [*TWISTD, "natrendezvous", *options]
         self._process = reactor.spawnProcess(self, arguments[0], arguments, dict(os.environ))
         self.processID = self._process.pid
         test.addCleanup(self.end)
@@ -137,6 +137,14 @@ class Twistd(ProcessProtocol):
         self.outReceived(b"")
         return waiter
 
+    def say(self, line: str) -> None:
+        """
+        Write a line to its standard input, and close that.
+        """
+        assert self.transport is not None
+        self.transport.write(f"{line}\n".encode())
+        self.transport.closeStdin()
+
     def terminate(self) -> None:
         """
         Ask it to stop.
@@ -151,6 +159,13 @@ class Twistd(ProcessProtocol):
             return None
         self._process.signalProcess(signal.SIGKILL)
         return self.ended
+
+
+def twistd(test: TestCase, *options: str) -> Program:
+    """
+    @return: a C{twistd -n natrendezvous} process.
+    """
+    return Program(test, [*TWISTD, "natrendezvous", *options])
 
 
 class Case(TestCase):
@@ -191,11 +206,11 @@ class ProcessTests(Case):
     The real command.
     """
 
-    def start(self, *options: str) -> Twistd:
+    def start(self, *options: str) -> Program:
         """
         @return: a node on free ports of the loopback interface.
         """
-        return Twistd(self, "--listen=tcp:0:interface=127.0.0.1", "--stun=127.0.0.1:0", *options)
+        return twistd(self, "--listen=tcp:0:interface=127.0.0.1", "--stun=127.0.0.1:0", *options)
 
     async def test_serve(self) -> None:
         """
@@ -248,7 +263,7 @@ class ProcessTests(Case):
         """
         Help is printed, and that is no error.
         """
-        node = Twistd(self, "--help")
+        node = twistd(self, "--help")
         self.assertEqual(await node.ended, 0)
         self.assertIn("--stun-alternate-address=", node.output)
         self.assertIn("[default: 20000]", " ".join(node.output.split()))
@@ -258,7 +273,7 @@ class ProcessTests(Case):
         A wrong option is one line on standard error, and status 1.
         """
         for option in ("--bogus", "--max-links=none", "--listen=bogus:1"):
-            node = Twistd(self, option)
+            node = twistd(self, option)
             self.assertEqual(await node.ended, 1)
             self.assertEqual(node.output, "")
             self.assertEqual(len(node.errors.splitlines()), 1)
@@ -286,7 +301,7 @@ class ProcessTests(Case):
                 "cannot be opened for STUN",
             ),
         ):
-            node = Twistd(self, *options)
+            node = twistd(self, *options)
             self.assertEqual(await node.ended, 1)
             said = [line for line in (node.output + node.errors).splitlines() if named in line]
             self.assertEqual(len(said), 1, node.output + node.errors)
@@ -347,6 +362,32 @@ def residentKiB(process: int) -> int:
     found = re.search(r"VmRSS:\s+(\d+) kB", Path(f"/proc/{process}/status").read_text())
     assert found is not None
     return int(found[1])
+
+
+class ExampleTests(Case):
+    """
+    C{examples/link_chat.py} does what it says.
+    """
+
+    async def test_chat(self) -> None:
+        """
+        The first program starts a node and prints a command; who runs that is heard.
+        """
+        first = Program(self, [sys.executable, CHAT])
+        command = await first.printed(r"python \S+ (--rendezvous \S+ \S+)\n")
+        second = Program(self, [sys.executable, CHAT, *command.split()])
+        second.say("hello")
+        self.assertEqual(await second.ended, 0)
+        self.assertEqual(await first.printed(r": (\w+)\n"), "hello")
+
+    async def test_noNode(self) -> None:
+        """
+        Without a node there is one line, and status 1.
+        """
+        chat = Program(self, [sys.executable, CHAT, "--rendezvous=tcp:127.0.0.1:1"])
+        self.assertEqual(await chat.ended, 1)
+        self.assertEqual(len(chat.errors.splitlines()), 1)
+        self.assertIn("check the address", chat.errors)
 
 
 class TransportTests(Case):

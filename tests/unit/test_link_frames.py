@@ -181,6 +181,18 @@ class DecoderTests(SynchronousTestCase):
         bytewise = [stream[n : n + 1] for n in range(len(stream))]
         self.assertEqual(outcome([stream]), outcome(bytewise))
 
+    def test_nothingKept(self) -> None:
+        """
+        The first byte of a frame does not keep alive all that it came with.
+        """
+        decoder = FrameDecoder()
+        decoder.feed(b"\x00\x01a" * 20_000 + b"\x00")
+        self.assertEqual(len(takeAll(decoder)), 20_000)
+        self.assertEqual(bytes(decoder._buffer), b"\x00")
+        decoder.feed(b"\x02b")
+        self.assertEqual(takeAll(decoder), [])
+        self.assertEqual(bytes(decoder._buffer), b"\x00\x02b")
+
     def test_copies(self) -> None:
         """
         A frame that comes byte by byte costs bytes copied in proportion to its length: the buffer

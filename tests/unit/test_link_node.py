@@ -654,21 +654,21 @@ class EndTests(SynchronousTestCase):
 
     def test_cutOff(self) -> None:
         """
-        Who does not read its goodbye within 5 s is cut off.
+        Who does not read its goodbye within 2 s is cut off.
         """
         bench = Bench()
         link = bench.up(ALICE, 8.0)
         bench.receive(link, b"\x00\x00", 8.0)
         self.assertEqual(bench.actions(link), [Action.CLOSE])
-        bench.node.handleTimeout(12.9)
+        bench.node.handleTimeout(9.9)
         self.assertEqual(bench.actions(link), [])
-        bench.node.handleTimeout(13.0)
+        bench.node.handleTimeout(10.0)
         self.assertEqual(bench.actions(link), [Action.ABORT])
         self.assertIsNone(bench.node.deadline())
 
     def test_endedLater(self) -> None:
         """
-        A link that ends shortly before it was to be looked at still has its 5 s.
+        A link that ends shortly before it was to be looked at still has its 2 s.
         """
         bench = Bench()
         link = bench.up(ALICE, 0.0)
@@ -676,7 +676,7 @@ class EndTests(SynchronousTestCase):
         bench.actions(link)
         bench.node.handleTimeout(10.0)
         self.assertEqual(bench.actions(link), [])
-        self.assertEqual(bench.node.deadline(), 14.0)
+        self.assertEqual(bench.node.deadline(), 11.0)
 
     def test_drain(self) -> None:
         """

@@ -99,9 +99,9 @@ class FrameDecoder:
     """
     Cut a stream of bytes into frames, whatever pieces it comes in.
 
-    Feed what arrives, then take frames until there is none.  Bytes wait in one buffer that holds
-    at most what was fed at once and one unfinished frame; each byte is copied at most three
-    times, however the stream is cut.
+    Feed what arrives, then take frames until there is none.  Each byte is copied at most three
+    times, however the stream is cut; and what waits for the rest of a frame is that frame's
+    beginning alone, not all that it came with.
 
     @ivar limit: what a length may say at most; the owner raises it when the link is up.
     """
@@ -126,11 +126,9 @@ class FrameDecoder:
         if not self._buffer:
             self._buffer = data
             return
+        self._dropTaken()
         if isinstance(self._buffer, bytes):
             self._buffer = bytearray(self._buffer)
-        if self._offset:
-            del self._buffer[: self._offset]
-            self._offset = 0
         self._buffer += data
 
     def take(self) -> bytes | None:
@@ -142,12 +140,14 @@ class FrameDecoder:
         buffer = self._buffer
         start = self._offset + LENGTH_SIZE
         if len(buffer) < start:
+            self._dropTaken()
             return None
         length = buffer[start - 2] << 8 | buffer[start - 1]
         end = start + length
         if not 0 < length <= self.limit:
             raise MalformedFrame(f"a frame of {length} bytes, where 1 to {self.limit} may come")
         if len(buffer) < end:
+            self._dropTaken()
             return None
         if len(buffer) == end:
             self._buffer = b""
@@ -155,6 +155,11 @@ class FrameDecoder:
         else:
             self._offset = end
         return bytes(buffer[start:end])
+
+    def _dropTaken(self) -> None:
+        if self._offset:
+            self._buffer = bytearray(self._buffer[self._offset :])
+            self._offset = 0
 
     def clear(self) -> None:
         """

@@ -24,7 +24,7 @@ class Limits:
     @ivar maxRegionUnproven: the same, from one region.
     @ivar proofDelay: seconds from the accept to the proof; covers a slow TLS handshake.
     @ivar frameDelay: seconds from a frame's first byte to its last: 16 KiB at 26 kbit/s.
-    @ivar closeDelay: seconds that a goodbye may take to be read.
+    @ivar closeDelay: seconds that a goodbye may take to be read; what stalls is gone after 12 s.
     @ivar idleDelay: seconds of silence after which a link is dead; a ping and its answer fit in.
     @ivar pingInterval: seconds of silence after which a peer is told to ping.
     @ivar messageRate: frames that one key may send: a connect needs under 20.
@@ -47,7 +47,7 @@ class Limits:
     maxRegionUnproven: int = 64
     proofDelay: float = 10.0
     frameDelay: float = 5.0
-    closeDelay: float = 5.0
+    closeDelay: float = 2.0
     idleDelay: float = 120.0
     pingInterval: int = 90
     messageRate: Rate = field(default=Rate(10, 50))
