@@ -161,11 +161,10 @@ class Poller:
         """
         self.removeReader(descriptor)  # type: ignore[arg-type]
         if isinstance(why, ConnectionDone) and isRead:
-            halfCloseable = IHalfCloseableDescriptor(descriptor, None)
-            if halfCloseable is not None:
-                halfCloseable.readConnectionLost(Failure(ConnectionDone()))
-                return
+            # All of Twisted's descriptors are half-closeable; their protocols may not be.
+            IHalfCloseableDescriptor(descriptor).readConnectionLost(Failure(ConnectionDone()))
+            return
         self.removeWriter(descriptor)  # type: ignore[arg-type]
         if isinstance(why, ConnectionDone | ConnectionLost):
-            why = type(why)()
+            why = type(why)()  # Twisted returns one and the same instance each time
         descriptor.connectionLost(Failure(why))

@@ -44,7 +44,7 @@ class Ports:
         if host:
             host = self._ownAddress(sock, host)
         if port == 0:
-            port = self._freePort(sock, host)
+            port = self._freePort(sock)
         elif not self._isFree(sock, host, port):
             raise osError(errno.EADDRINUSE)
         sock.local = (host, port)
@@ -63,12 +63,6 @@ class Ports:
             if not sharing:
                 del self._bound[key]
 
-    def boundTo(self, kind: socket.SocketKind, port: int) -> list[SimulatedSocket]:
-        """
-        @return: the sockets that are bound to C{port}, oldest first.
-        """
-        return self._bound.get((kind, port), [])
-
     def receiver(
         self, kind: socket.SocketKind, local: HostPort, remote: HostPort, listening: bool = False
     ) -> SimulatedSocket | None:
@@ -84,12 +78,6 @@ class Ports:
                 best, bestScore = sock, score
         return best
 
-    def all(self) -> list[SimulatedSocket]:
-        """
-        @return: every bound socket.
-        """
-        return [sock for sharing in self._bound.values() for sock in sharing]
-
     def _ownAddress(self, sock: SimulatedSocket, host: str) -> str:
         try:
             canonical = canonicalHost(host.partition("%")[0])
@@ -101,7 +89,7 @@ class Ports:
             raise osError(errno.EADDRNOTAVAIL)
         return canonical
 
-    def _freePort(self, sock: SimulatedSocket, host: str) -> int:
+    def _freePort(self, sock: SimulatedSocket) -> int:
         count = LAST_EPHEMERAL - FIRST_EPHEMERAL + 1
         start = self._random.randrange(count)
         for offset in range(count):

@@ -27,6 +27,7 @@ class StreamSocket(SimulatedSocket):
     A TCP socket that never blocks: one end of a connection, or a listener.
 
     @ivar connection: the connection, once there is one.
+    @ivar opening: connections to this listener whose handshake is not done.
     """
 
     type = socket.SOCK_STREAM
@@ -38,6 +39,7 @@ class StreamSocket(SimulatedSocket):
         """
         super().__init__(stack, family)
         self.connection: TCPConnection | None = None
+        self.opening = 0
         self._backlog: int | None = None
         self._accepted: deque[StreamSocket] = deque()
         self._readingEnded = False
@@ -74,7 +76,8 @@ class StreamSocket(SimulatedSocket):
         """
         Whether one more connection may wait to be accepted.
         """
-        return self._backlog is not None and len(self._accepted) <= self._backlog
+        # As in Linux, one more than asked for.
+        return self._backlog is not None and len(self._accepted) + self.opening <= self._backlog
 
     def listen(self, backlog: int) -> None:
         """

@@ -100,7 +100,18 @@ class TCPStack:
         child = StreamSocket(self._stack, listener.family)
         child.local, child.remote = packet.destination, packet.source
         child.options.update(listener.options)
+        listener.opening += 1
         self._add(child, packet.destination, packet.source, listener).accept(segment)
+
+    def _offer(self, sock: StreamSocket, listener: StreamSocket) -> None:
+        """
+        The handshake of a connection to C{listener} is over.
+        """
+        assert sock.connection is not None
+        if listener.isListening and sock.connection.isOpen:
+            listener.offer(sock)
+        else:
+            sock.reset()
 
     def _add(
         self,
@@ -115,13 +126,9 @@ class TCPStack:
         def changed() -> None:
             nonlocal listener
             if listener is not None:
-                if not connection.isOpen:
-                    return
-                # The first change is that the handshake is done.
-                if not listener.isListening:
-                    sock.reset()
-                    return
-                listener.offer(sock)
+                # The first change is the end of the handshake, in one way or the other.
+                listener.opening -= 1
+                self._offer(sock, listener)
                 listener = None
             sock.changed()
 

@@ -71,10 +71,11 @@ class DatagramSocket(SimulatedSocket):
 
         @raise OSError: C{EMSGSIZE}, C{ENETUNREACH}, C{EACCES}, C{EINVAL}.
         """
-        if address[0] in _BROADCAST:
-            self._sendBroadcast(data, address[1])
-        else:
+        if address[0] not in _BROADCAST:
             self._send(data, self.inward(address))
+        elif not self.getsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST):
+            raise osError(errno.EACCES)
+        # Broadcasts are allowed, and reach nobody.
         return len(data)
 
     def recvfrom(self, size: int) -> tuple[bytes, SocketAddress]:
@@ -148,8 +149,3 @@ class DatagramSocket(SimulatedSocket):
         assert self.local is not None
         host = self.stack.sourceFor(remote[0], self.local[0])
         self.stack.send(Protocol.UDP, (host, self.local[1]), remote, bytes(data), self.ttl)
-
-    def _sendBroadcast(self, data: bytes, port: int) -> None:
-        if not self.getsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST):
-            raise osError(errno.EACCES)
-        self._send(data, ("255.255.255.255", port))
