@@ -458,6 +458,10 @@ class AmplificationTests(ResponderTestCase):
         responder = self.responder(A2P2)
         self.assertLessEqual(self.ratio(responder, bindingRequest(ID), CLIENT), 1.75)
         self.assertLessEqual(self.ratio(responder, classic(), CLIENT), 1.75)
+        responder = Responder(ServerAddresses(("2001:db8::1", 1), ("2001:db8::2", 2)))
+        reply = responder.answer(bindingRequest(ID), CLIENT6, ("2001:db8::1", 1))
+        assert reply is not None
+        self.assertLessEqual((len(reply.data) + 48) / (20 + 48), 2.06)
 
 
 class BindingClientTests(SynchronousTestCase):
