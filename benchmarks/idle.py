@@ -14,7 +14,6 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from tests.kernel.lab.measures import idle
 
-
 GOAL = 8  # packets a minute that each side sends, to the peer and to the node together
 
 
