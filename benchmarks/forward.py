@@ -19,9 +19,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from twisted.internet import protocol, reactor
+from twisted.internet import protocol
+from twisted.internet import reactor as globalReactor
 from twisted.internet.endpoints import TCP4ServerEndpoint
 from twisted.protocols import amp
 
@@ -31,6 +33,7 @@ from p2ptwist.rendezvous.descriptors import raiseDescriptorLimit
 from p2ptwist.rendezvous.options import Options
 from p2ptwist.rendezvous.service import NodeService
 
+reactor: Any = globalReactor
 PAYLOAD = bytes(200)
 WARM_UP = 0.3  # seconds before each measurement
 
@@ -103,7 +106,8 @@ def serve(kind: str) -> None:
         endpoint = TCP4ServerEndpoint(reactor, 0, interface="127.0.0.1")
         node = NodeService(reactor, "benchmark", [("tcp", endpoint)], limits=options.limits)
         node.startService()
-        port = node.addresses[0].port
+        address: Any = node.addresses[0]
+        port = address.port
     print(port, flush=True)
     reactor.run()
 
@@ -203,7 +207,7 @@ def ampMessage(to: bytes) -> bytes:
     """
     @return: a Send box.
     """
-    return amp.Box({b"_command": b"Send", b"to": to, b"payload": PAYLOAD}).serialize()
+    return bytes(amp.Box({b"_command": b"Send", b"to": to, b"payload": PAYLOAD}).serialize())
 
 
 def ampReceived(sender: bytes) -> bytes:
@@ -211,7 +215,7 @@ def ampReceived(sender: bytes) -> bytes:
     @return: the Receive box that a Send box becomes.
     """
     box = amp.Box({b"_command": b"Receive", b"sender": sender, b"payload": PAYLOAD})
-    return box.serialize()
+    return bytes(box.serialize())
 
 
 def linkReceived(sender: bytes) -> bytes:

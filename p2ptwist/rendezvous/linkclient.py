@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import os
 import random
-import re
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,12 +13,6 @@ from functools import partial
 
 from twisted.application.service import Service
 from twisted.internet.defer import CancelledError, Deferred, fail, succeed
-from twisted.internet.endpoints import (
-    HostnameEndpoint,
-    TCP4ClientEndpoint,
-    TCP6ClientEndpoint,
-    clientFromString,
-)
 from twisted.internet.error import ConnectingCancelledError, DNSLookupError
 from twisted.internet.error import TimeoutError as ConnectTimeout
 from twisted.internet.interfaces import (
@@ -32,7 +25,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from p2ptwist.core.address import HostPort, isIPv6
+from p2ptwist.core.address import HostPort
 from p2ptwist.core.link.backoff import BACKOFF_CAP, Backoff
 from p2ptwist.core.link.client import (
     Claimant,
@@ -45,7 +38,6 @@ from p2ptwist.core.link.messages import INSTANCE_LENGTH
 from p2ptwist.core.link.reasons import Reason
 from p2ptwist.errors import (
     LinkDown,
-    LocalUsageError,
     NameNotResolved,
     RendezvousRefused,
     RendezvousUnreachable,
@@ -53,12 +45,10 @@ from p2ptwist.errors import (
 from p2ptwist.interfaces import IIdentity, ILink, ILinkReceiver, IWelcome
 from p2ptwist.rendezvous.connections import addressOf
 from p2ptwist.rendezvous.linkconnection import LinkConnection
+from p2ptwist.rendezvous.linkendpoint import CONNECT_DELAY, rendezvousEndpoint
 from p2ptwist.rendezvous.linklifecycle import LifecycleCore, makeLifecycle
 
-CONNECT_DELAY = 15.0  # seconds for name resolution, TCP and TLS; Linux sends its SYN four times
-
-# tcp:HOST:PORT, with a colon in HOST escaped as Twisted does, or in brackets as a URL has it.
-_TCP = re.compile(r"tcp:(\[[0-9A-Fa-f:.]+\]|(?:[^:\\\[\]]|\\:)+):([0-9]{1,5})")
+__all__ = ["RendezvousLink", "Welcome", "rendezvousEndpoint"]
 
 _log = Logger()
 
@@ -79,39 +69,6 @@ class Welcome:
     nodeName: str
     observedAddress: HostPort
     stunServers: tuple[HostPort, ...]
-
-
-def rendezvousEndpoint(reactor: object, description: str) -> IStreamClientEndpoint:
-    """
-    The endpoint of a node, from a string such as C{"tcp:rendezvous.example:8470"}.
-
-    A C{tcp:} name is tried on all its IPv6 and IPv4 addresses (RFC 8305); what is not
-    C{tcp:HOST:PORT} goes to C{twisted.internet.endpoints.clientFromString}.
-
-    @raise LocalUsageError: when C{description} is not an endpoint.
-    """
-    try:
-        return _endpoint(reactor, description)
-    except (ValueError, TypeError, KeyError, IndexError) as error:
-        raise LocalUsageError(
-            f"{description!r} is not the endpoint of a rendezvous node ({error}): write "
-            "tcp:HOST:PORT"
-        ) from None
-
-
-def _endpoint(reactor: object, description: str) -> IStreamClientEndpoint:
-    tcp = _TCP.fullmatch(description)
-    if tcp is None:
-        endpoint: IStreamClientEndpoint = clientFromString(reactor, description)
-        return endpoint
-    host, port = tcp[1].strip("[]").replace("\\:", ":"), int(tcp[2])
-    if not 0 < port < 65536:
-        raise ValueError("a port is a number from 1 to 65535")
-    try:
-        literal = TCP6ClientEndpoint if isIPv6(host) else TCP4ClientEndpoint
-    except LocalUsageError:
-        return HostnameEndpoint(reactor, host, port, timeout=CONNECT_DELAY)
-    return literal(reactor, host, port, timeout=CONNECT_DELAY)
 
 
 @implementer(IProtocolFactory)

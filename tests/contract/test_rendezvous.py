@@ -37,7 +37,8 @@ from p2ptwist.errors import LocalUsageError, PortUnusable, RendezvousRefused
 from p2ptwist.interfaces import ILinkReceiver, IWelcome
 from p2ptwist.net.stunclient import STUNClient
 from p2ptwist.peer.identity import generateIdentity
-from p2ptwist.rendezvous.linkclient import RendezvousLink, rendezvousEndpoint
+from p2ptwist.rendezvous.linkclient import RendezvousLink
+from p2ptwist.rendezvous.linkendpoint import rendezvousEndpoint
 from p2ptwist.rendezvous.options import Options
 from p2ptwist.rendezvous.service import NodeService
 from p2ptwist.rendezvous.tap import NodeApplication, makeService
