@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from itertools import count
+from typing import Protocol
 
 from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.internet.interfaces import (
@@ -17,9 +18,40 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from p2ptwist.testing.clock import Clock
-from p2ptwist.testing.sockets import SimulatedSocket
 
 _log = Logger()
+
+
+class Pollable(Protocol):
+    """
+    A socket, as far as readiness is concerned.
+
+    @ivar reader: told when there is something to read, if anybody wants to know.
+    @ivar writer: told when there is room to write, if anybody wants to know.
+    """
+
+    reader: IReadDescriptor | None
+    writer: IWriteDescriptor | None
+
+    def isReadable(self) -> bool:
+        """
+        @return: whether reading tells something.
+        """
+
+    def isWritable(self) -> bool:
+        """
+        @return: whether there is room to write, or writing fails.
+        """
+
+    def isHungUp(self) -> bool:
+        """
+        @return: whether there is an error, and nothing to read before it.
+        """
+
+    def close(self) -> None:
+        """
+        Free everything.
+        """
 
 
 class Poller:
@@ -33,12 +65,12 @@ class Poller:
         """
         self._clock = clock
         self._numbers = count(3)  # as if after the standard streams
-        self._sockets: dict[int, SimulatedSocket] = {}
-        self._readers: dict[IReadDescriptor, SimulatedSocket] = {}
-        self._writers: dict[IWriteDescriptor, SimulatedSocket] = {}
-        self._ready: dict[SimulatedSocket, None] = {}
+        self._sockets: dict[int, Pollable] = {}
+        self._readers: dict[IReadDescriptor, Pollable] = {}
+        self._writers: dict[IWriteDescriptor, Pollable] = {}
+        self._ready: dict[Pollable, None] = {}
 
-    def open(self, sock: SimulatedSocket) -> int:
+    def open(self, sock: Pollable) -> int:
         """
         Number a new socket.
         """
@@ -46,11 +78,13 @@ class Poller:
         self._sockets[number] = sock
         return number
 
-    def close(self, sock: SimulatedSocket) -> None:
+    def close(self, number: int) -> None:
         """
-        Forget a socket.
+        Forget the socket with C{number}.
         """
-        self._sockets.pop(sock.fileno(), None)
+        sock = self._sockets.pop(number, None)
+        if sock is None:
+            return
         if sock.reader is not None:
             self.removeReader(sock.reader)
         if sock.writer is not None:
@@ -113,7 +147,7 @@ class Poller:
         """
         return list(self._writers)
 
-    def wake(self, sock: SimulatedSocket) -> None:
+    def wake(self, sock: Pollable) -> None:
         """
         Look at C{sock} in the next turn: it may have become ready.
         """

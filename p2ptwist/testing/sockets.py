@@ -1,6 +1,8 @@
 """
-What all simulated sockets have in common: the parts of C{socket.socket} that Twisted's transports
-and their applications use.
+What all simulated sockets have in common: their options, and their addresses.
+
+Simulated sockets have the parts of the interface of C{socket.socket} that Twisted's transports and
+their applications use.
 """
 
 from __future__ import annotations
@@ -8,15 +10,10 @@ from __future__ import annotations
 import errno
 import os
 import socket
-from typing import TYPE_CHECKING, TypeAlias
-
-from twisted.internet.interfaces import IReadDescriptor, IWriteDescriptor
+from typing import Protocol, TypeAlias
 
 from p2ptwist.core.address import HostPort, canonicalHost
 from p2ptwist.core.errors import LocalUsageError
-
-if TYPE_CHECKING:
-    from p2ptwist.testing.stack import Stack
 
 # What a socket of each family says that it is bound to, before it is or for all addresses.
 ANY = {socket.AF_INET: "0.0.0.0", socket.AF_INET6: "::"}
@@ -31,33 +28,32 @@ def osError(number: int) -> OSError:
     return OSError(number, os.strerror(number))
 
 
-class SimulatedSocket:
+class SocketState:
     """
-    The common part of a datagram and a stream socket: binding, options, readiness.
+    The common part of a datagram and a stream socket.
 
     @ivar family: C{AF_INET} or C{AF_INET6}.
-    @ivar type: C{SOCK_DGRAM} or C{SOCK_STREAM}.
+    @ivar kind: C{SOCK_DGRAM} or C{SOCK_STREAM}.
     @ivar local: where it is bound; the host is empty for all addresses; C{None} when unbound.
     @ivar remote: where it is connected to, if it is.
-    @ivar reader: told when there is something to read, if anybody wants to know.
-    @ivar writer: told when there is room to write, if anybody wants to know.
+    @ivar isListening: whether it waits for connections.
+    @ivar options: what was set.
+    @ivar number: its file descriptor; -1 once it is closed.
     """
 
-    type: socket.SocketKind
-
-    def __init__(self, stack: Stack, family: socket.AddressFamily) -> None:
+    def __init__(self, family: socket.AddressFamily, kind: socket.SocketKind, number: int) -> None:
         """
-        @param stack: the host's.
         @param family: C{AF_INET} or C{AF_INET6}.
+        @param kind: C{SOCK_DGRAM} or C{SOCK_STREAM}.
+        @param number: its file descriptor.
         """
-        self.stack = stack
         self.family = family
+        self.kind = kind
+        self.number = number
         self.local: HostPort | None = None
         self.remote: HostPort | None = None
-        self.reader: IReadDescriptor | None = None
-        self.writer: IWriteDescriptor | None = None
+        self.isListening = False
         self.options: dict[tuple[int, int], int] = {}
-        self._fileno = stack.poller.open(self)
 
     # Options
 
@@ -109,13 +105,6 @@ class SimulatedSocket:
         return bool(self.getsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT))
 
     @property
-    def isListening(self) -> bool:
-        """
-        Whether it waits for connections.
-        """
-        return False
-
-    @property
     def isDualStack(self) -> bool:
         """
         Whether this IPv6 socket also speaks IPv4.
@@ -130,20 +119,19 @@ class SimulatedSocket:
         """
         @return: a number that stands for this socket on its host, -1 once it is closed.
         """
-        return self._fileno
+        return self.number
 
-    def bind(self, address: SocketAddress) -> None:
+    def bindable(self, address: SocketAddress) -> HostPort:
         """
-        Take a local address.  Host C{""} is all addresses, port 0 any free one.
-
-        @raise OSError: C{EADDRINUSE}, C{EADDRNOTAVAIL} or C{EINVAL}.
+        @return: an application's address to bind to, with an empty host for all addresses.
+        @raise OSError: C{EINVAL} when it is bound already.
         """
         if self.local is not None:
             raise osError(errno.EINVAL)
         host, port = address[:2]
         if not 0 <= port <= 65_535:
             raise OverflowError("bind(): port must be 0-65535.")
-        self.stack.ports.bind(self, "" if host == ANY[self.family] else host, port)
+        return ("" if host == ANY[self.family] else host, port)
 
     def getsockname(self) -> SocketAddress:
         """
@@ -188,30 +176,14 @@ class SimulatedSocket:
             raise osError(errno.ENETUNREACH)
         return canonical, port
 
-    # Readiness
 
-    def isReadable(self) -> bool:
-        """
-        @return: whether reading tells something.
-        """
-        raise NotImplementedError
+class Bindable(Protocol):
+    """
+    A socket, as far as port numbers are concerned.
+    """
 
-    def isWritable(self) -> bool:
+    @property
+    def state(self) -> SocketState:
         """
-        @return: whether there is room to write.
+        Its addresses and options.
         """
-        raise NotImplementedError
-
-    def isHungUp(self) -> bool:
-        """
-        @return: whether there is an error, and nothing to read before it.
-        """
-        return False
-
-    def close(self) -> None:
-        """
-        Free everything.
-        """
-        self.stack.poller.close(self)
-        self.stack.ports.release(self)
-        self._fileno = -1

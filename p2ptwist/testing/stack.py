@@ -234,7 +234,7 @@ class Stack:
             return
         sock = self.ports.receiver(socket.SOCK_DGRAM, error.source, error.destination)
         # As on Linux, only a connected socket is told.
-        if isinstance(sock, DatagramSocket) and sock.remote == error.destination:
+        if isinstance(sock, DatagramSocket) and sock.state.remote == error.destination:
             sock.refused()
 
     def drop(self, packet: Packet, reason: str) -> None:

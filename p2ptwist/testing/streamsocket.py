@@ -10,9 +10,11 @@ import struct
 from collections import deque
 from typing import TYPE_CHECKING
 
+from twisted.internet.interfaces import IReadDescriptor, IWriteDescriptor
+
 from p2ptwist.core.address import HostPort
 from p2ptwist.testing.sendqueue import SEND_BUFFER
-from p2ptwist.testing.sockets import SimulatedSocket, SocketAddress, osError
+from p2ptwist.testing.sockets import SocketAddress, SocketState, osError
 from p2ptwist.testing.tcp import TCPConnection, TCPState
 
 if TYPE_CHECKING:
@@ -22,25 +24,34 @@ if TYPE_CHECKING:
 _WRITABLE_ROOM = SEND_BUFFER // 3
 
 
-class StreamSocket(SimulatedSocket):
+class StreamSocket:
     """
     A TCP socket that never blocks: one end of a connection, or a listener.
 
+    @ivar state: its addresses and options.
+    @ivar reader: told when there is something to read, if anybody wants to know.
+    @ivar writer: told when there is room to write, if anybody wants to know.
     @ivar connection: the connection, once there is one.
     @ivar opening: connections to this listener whose handshake is not done.
     """
-
-    type = socket.SOCK_STREAM
 
     def __init__(self, stack: Stack, family: socket.AddressFamily) -> None:
         """
         @param stack: the host's.
         @param family: C{AF_INET} or C{AF_INET6}.
         """
-        super().__init__(stack, family)
+        self.state = state = SocketState(family, socket.SOCK_STREAM, stack.poller.open(self))
+        self.reader: IReadDescriptor | None = None
+        self.writer: IWriteDescriptor | None = None
+        self._stack = stack
+        # What is the same for every socket.
+        self.setblocking = state.setblocking
+        self.fileno = state.fileno
+        self.getsockname = state.getsockname
+        self.getpeername = state.getpeername
         self.connection: TCPConnection | None = None
         self.opening = 0
-        self._backlog: int | None = None
+        self._backlog = 0
         self._accepted: deque[StreamSocket] = deque()
         self._readingEnded = False
         self._resetOnClose = False
@@ -52,7 +63,7 @@ class StreamSocket(SimulatedSocket):
         if (level, option) == (socket.SOL_SOCKET, socket.SO_LINGER) and isinstance(value, bytes):
             isOn, seconds = struct.unpack("ii", value)
             self._resetOnClose = bool(isOn) and seconds == 0
-        super().setsockopt(level, option, value)
+        self.state.setsockopt(level, option, value)
 
     def getsockopt(self, level: int, option: int) -> int:
         """
@@ -60,16 +71,17 @@ class StreamSocket(SimulatedSocket):
         """
         if (level, option) == (socket.SOL_SOCKET, socket.SO_ERROR):
             return self._takeError()
-        return super().getsockopt(level, option)
+        return self.state.getsockopt(level, option)
+
+    def bind(self, address: SocketAddress) -> None:
+        """
+        Take a local address.  Host C{""} is all addresses, port 0 any free one.
+
+        @raise OSError: C{EADDRINUSE}, C{EADDRNOTAVAIL} or C{EINVAL}.
+        """
+        self._stack.ports.bind(self, *self.state.bindable(address))
 
     # Listening
-
-    @property
-    def isListening(self) -> bool:
-        """
-        Whether it waits for connections.
-        """
-        return self._backlog is not None
 
     @property
     def hasRoom(self) -> bool:
@@ -77,15 +89,15 @@ class StreamSocket(SimulatedSocket):
         Whether one more connection may wait to be accepted.
         """
         # As in Linux, one more than asked for.
-        return self._backlog is not None and len(self._accepted) + self.opening <= self._backlog
+        return len(self._accepted) + self.opening <= self._backlog
 
     def listen(self, backlog: int) -> None:
         """
         Wait for connections, of which C{backlog} may wait to be accepted.
         """
-        if self.local is None:
-            self.stack.ports.bind(self, "", 0)
+        self._ensureBound()
         self._backlog = backlog
+        self.state.isListening = True
 
     def accept(self) -> tuple[StreamSocket, SocketAddress]:
         """
@@ -102,7 +114,7 @@ class StreamSocket(SimulatedSocket):
         A connection to this listener is open.
         """
         self._accepted.append(child)
-        self.stack.poller.wake(self)
+        self._stack.poller.wake(self)
 
     # Connecting
 
@@ -116,7 +128,7 @@ class StreamSocket(SimulatedSocket):
         if connection is not None:
             return errno.EALREADY if connection.state is TCPState.SYN_SENT else errno.EISCONN
         try:
-            self.stack.tcp.connect(self, self.inward(address))
+            self._stack.tcp.connect(self, self.state.inward(address))
         except socket.gaierror:
             raise
         except OSError as error:
@@ -129,17 +141,14 @@ class StreamSocket(SimulatedSocket):
 
         @raise OSError: when there is no free port or no route.
         """
-        host = self.stack.sourceFor(remote[0], self.local[0] if self.local else "")
-        if self.local is None:
-            self.stack.ports.bind(self, "", 0)
-        assert self.local is not None
-        return (host, self.local[1])
+        bound, port = self._ensureBound()
+        return (self._stack.sourceFor(remote[0], bound), port)
 
     def changed(self) -> None:
         """
         The connection may have become ready, or ended.
         """
-        self.stack.poller.wake(self)
+        self._stack.poller.wake(self)
 
     # Transferring
 
@@ -183,7 +192,7 @@ class StreamSocket(SimulatedSocket):
         @param how: C{SHUT_RD}, C{SHUT_WR} or C{SHUT_RDWR}.
         @raise OSError: C{ENOTCONN}.
         """
-        if self.isListening:
+        if self.state.isListening:
             return
         connection = self._requireConnection()
         if how != socket.SHUT_WR:
@@ -195,8 +204,10 @@ class StreamSocket(SimulatedSocket):
         """
         Free everything.  What was written is still sent, in the background.
         """
-        super().close()
-        self._backlog = None
+        self._stack.poller.close(self.state.number)
+        self._stack.ports.release(self)
+        self.state.number = -1
+        self.state.isListening = False
         for child in self._accepted:
             child.reset()
         self._accepted.clear()
@@ -232,6 +243,21 @@ class StreamSocket(SimulatedSocket):
         if connection.state in (TCPState.SYN_SENT, TCPState.SYN_RECEIVED):
             return False
         return connection.finished or not connection.isOpen or connection.room >= _WRITABLE_ROOM
+
+    def isHungUp(self) -> bool:
+        """
+        @return: C{False}: reading tells what ended a connection.
+        """
+        return False
+
+    def _ensureBound(self) -> HostPort:
+        """
+        @return: the local address, with an empty host for all addresses.
+        """
+        if self.state.local is None:
+            self._stack.ports.bind(self, "", 0)
+        assert self.state.local is not None
+        return self.state.local
 
     def _isAtEnd(self, connection: TCPConnection) -> bool:
         return (

@@ -42,7 +42,7 @@ class TCPStack:
         local = sock.bindForConnecting(remote)
         if (local, remote) in self._connections:
             raise osError(errno.EADDRNOTAVAIL)
-        sock.local, sock.remote = local, remote
+        sock.state.local, sock.state.remote = local, remote
         self._add(sock, local, remote).open()
 
     def receive(self, packet: Packet) -> None:
@@ -97,9 +97,9 @@ class TCPStack:
         return found if isinstance(found, StreamSocket) else None
 
     def _accept(self, listener: StreamSocket, packet: Packet, segment: Segment) -> None:
-        child = StreamSocket(self._stack, listener.family)
-        child.local, child.remote = packet.destination, packet.source
-        child.options.update(listener.options)
+        child = StreamSocket(self._stack, listener.state.family)
+        child.state.local, child.state.remote = packet.destination, packet.source
+        child.state.options.update(listener.state.options)
         listener.opening += 1
         self._add(child, packet.destination, packet.source, listener).accept(segment)
 
@@ -108,7 +108,7 @@ class TCPStack:
         The handshake of a connection to C{listener} is over.
         """
         assert sock.connection is not None
-        if listener.isListening and sock.connection.isOpen:
+        if listener.state.isListening and sock.connection.isOpen:
             listener.offer(sock)
         else:
             sock.reset()
@@ -121,7 +121,7 @@ class TCPStack:
         listener: StreamSocket | None = None,
     ) -> TCPConnection:
         def transmit(segment: Segment) -> None:
-            self._stack.send(Protocol.TCP, local, remote, segment, sock.ttl)
+            self._stack.send(Protocol.TCP, local, remote, segment, sock.state.ttl)
 
         def changed() -> None:
             nonlocal listener

@@ -9,9 +9,11 @@ import socket
 from collections import deque
 from typing import TYPE_CHECKING
 
+from twisted.internet.interfaces import IReadDescriptor, IWriteDescriptor
+
 from p2ptwist.core.address import HostPort
 from p2ptwist.testing.packet import MAX_UDP_PAYLOAD, Packet, Protocol
-from p2ptwist.testing.sockets import SimulatedSocket, SocketAddress, osError
+from p2ptwist.testing.sockets import SocketAddress, SocketState, osError
 
 if TYPE_CHECKING:
     from p2ptwist.testing.stack import Stack
@@ -22,22 +24,50 @@ RECEIVE_BUFFER = 212_992  # octets
 _BROADCAST = ("<broadcast>", "255.255.255.255")
 
 
-class DatagramSocket(SimulatedSocket):
+class DatagramSocket:
     """
     A UDP socket that never blocks.
-    """
 
-    type = socket.SOCK_DGRAM
+    @ivar state: its addresses and options.
+    @ivar reader: told when there is something to read, if anybody wants to know.
+    @ivar writer: told that there is room to write, if anybody wants to know.
+    """
 
     def __init__(self, stack: Stack, family: socket.AddressFamily) -> None:
         """
         @param stack: the host's.
         @param family: C{AF_INET} or C{AF_INET6}.
         """
-        super().__init__(stack, family)
+        self.state = state = SocketState(family, socket.SOCK_DGRAM, stack.poller.open(self))
+        self.reader: IReadDescriptor | None = None
+        self.writer: IWriteDescriptor | None = None
+        self._stack = stack
+        # What is the same for every socket.
+        self.setblocking = state.setblocking
+        self.fileno = state.fileno
+        self.getsockname = state.getsockname
+        self.getpeername = state.getpeername
+        self.setsockopt = state.setsockopt
+        self.getsockopt = state.getsockopt
         self._received: deque[tuple[bytes, HostPort]] = deque()
         self._buffered = 0
         self._error = 0
+
+    def bind(self, address: SocketAddress) -> None:
+        """
+        Take a local address.  Host C{""} is all addresses, port 0 any free one.
+
+        @raise OSError: C{EADDRINUSE}, C{EADDRNOTAVAIL} or C{EINVAL}.
+        """
+        self._stack.ports.bind(self, *self.state.bindable(address))
+
+    def close(self) -> None:
+        """
+        Free everything.
+        """
+        self._stack.poller.close(self.state.number)
+        self._stack.ports.release(self)
+        self.state.number = -1
 
     def connect(self, address: SocketAddress) -> None:
         """
@@ -45,12 +75,10 @@ class DatagramSocket(SimulatedSocket):
 
         @raise OSError: when there is no route to it.
         """
-        remote = self.inward(address)
-        source = self.stack.sourceFor(remote[0], self.local[0] if self.local else "")
-        self._ensureBound()
-        assert self.local is not None
-        self.local = (source, self.local[1])
-        self.remote = remote
+        remote = self.state.inward(address)
+        host, port = self._ensureBound()
+        self.state.local = (self._stack.sourceFor(remote[0], host), port)
+        self.state.remote = remote
 
     def send(self, data: bytes) -> int:
         """
@@ -59,10 +87,10 @@ class DatagramSocket(SimulatedSocket):
         @raise OSError: C{ECONNREFUSED} when an earlier one was answered with an ICMP port
             unreachable; else as L{sendto}.
         """
-        if self.remote is None:
+        if self.state.remote is None:
             raise osError(errno.EDESTADDRREQ)
         self._raiseError()
-        self._send(data, self.remote)
+        self._send(data, self.state.remote)
         return len(data)
 
     def sendto(self, data: bytes, address: SocketAddress) -> int:
@@ -72,7 +100,7 @@ class DatagramSocket(SimulatedSocket):
         @raise OSError: C{EMSGSIZE}, C{ENETUNREACH}, C{EACCES}, C{EINVAL}.
         """
         if address[0] not in _BROADCAST:
-            self._send(data, self.inward(address))
+            self._send(data, self.state.inward(address))
         elif not self.getsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST):
             raise osError(errno.EACCES)
         # Broadcasts are allowed, and reach nobody.
@@ -89,7 +117,7 @@ class DatagramSocket(SimulatedSocket):
             raise osError(errno.EAGAIN)
         data, source = self._received.popleft()
         self._buffered -= len(data)
-        return data[:size], self.outward(source)
+        return data[:size], self.state.outward(source)
 
     def deliver(self, packet: Packet) -> bool:
         """
@@ -103,7 +131,7 @@ class DatagramSocket(SimulatedSocket):
             return False
         self._buffered += len(data)
         self._received.append((data, packet.source))
-        self.stack.poller.wake(self)
+        self._stack.poller.wake(self)
         return True
 
     def refused(self) -> None:
@@ -111,7 +139,7 @@ class DatagramSocket(SimulatedSocket):
         The other side, or its host, answered with an ICMP port unreachable.
         """
         self._error = errno.ECONNREFUSED
-        self.stack.poller.wake(self)
+        self._stack.poller.wake(self)
 
     def isReadable(self) -> bool:
         """
@@ -136,16 +164,20 @@ class DatagramSocket(SimulatedSocket):
         if number:
             raise osError(number)
 
-    def _ensureBound(self) -> None:
-        if self.local is None:
-            self.stack.ports.bind(self, "", 0)
+    def _ensureBound(self) -> HostPort:
+        """
+        @return: the local address, with an empty host for all addresses.
+        """
+        if self.state.local is None:
+            self._stack.ports.bind(self, "", 0)
+        assert self.state.local is not None
+        return self.state.local
 
     def _send(self, data: bytes, remote: HostPort) -> None:
         if len(data) > MAX_UDP_PAYLOAD:
             raise osError(errno.EMSGSIZE)
         if remote[1] == 0:
             raise osError(errno.EINVAL)
-        self._ensureBound()
-        assert self.local is not None
-        host = self.stack.sourceFor(remote[0], self.local[0])
-        self.stack.send(Protocol.UDP, (host, self.local[1]), remote, bytes(data), self.ttl)
+        bound, port = self._ensureBound()
+        source = (self._stack.sourceFor(remote[0], bound), port)
+        self._stack.send(Protocol.UDP, source, remote, bytes(data), self.state.ttl)
