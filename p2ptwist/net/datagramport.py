@@ -74,7 +74,8 @@ class DatagramPort(DatagramProtocol):
                 failure = error
             else:
                 self._mapped = interface == "::"
-                _limitThroughput(self._listening)
+                # Of Twisted's ports on POSIX; the others read one datagram at a time.
+                self._listening.maxThroughput = MAX_THROUGHPUT  # type: ignore[attr-defined]
                 return
         raise PortUnusable(
             f"cannot open UDP port {self._wantedPort} on {self._interface or 'any address'}: "
@@ -180,8 +181,3 @@ class DatagramPort(DatagramProtocol):
         if self._mapped and not isIPv6(host):
             return (f"::ffff:{host}", port)
         return address
-
-
-def _limitThroughput(port: object) -> None:
-    if hasattr(port, "maxThroughput"):
-        port.maxThroughput = MAX_THROUGHPUT
