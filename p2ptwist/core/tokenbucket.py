@@ -8,8 +8,8 @@ from collections import OrderedDict
 from collections.abc import Hashable
 from dataclasses import dataclass
 
-
-# Tokens that rounding may hide: whoever waits until L{TokenBucket.readyAt} is not sent away again.
+# Seconds that rounding may hide: whoever waits until L{TokenBucket.readyAt} is not sent away again.
+# Twisted's clock counts from 1970, where neighboring floats are 0.24 us apart.
 _ROUNDING = 1e-6
 
 
@@ -57,7 +57,7 @@ class TokenBucket:
 
         @return: whether there were enough.
         """
-        if self.refill(now) < tokens - _ROUNDING:
+        if self.refill(now) < tokens - _ROUNDING * self.rate.perSecond:
             return False
         self.level -= tokens
         return True
@@ -67,7 +67,8 @@ class TokenBucket:
         @return: the earliest time at which L{take} will succeed, never before C{now}.
         """
         missing = tokens - self.refill(now)
-        return now if missing <= _ROUNDING else now + missing / self.rate.perSecond
+        rate = self.rate.perSecond
+        return now if missing <= _ROUNDING * rate else now + missing / rate
 
 
 class KeyedBuckets:

@@ -4,6 +4,8 @@ Tests for L{p2ptwist.core.tokenbucket}.
 
 from __future__ import annotations
 
+import math
+
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
@@ -82,8 +84,35 @@ class TokenBucketTests(SynchronousTestCase):
             now += delay
             if bucket.take(now, tokens):
                 passed += tokens
-            self.assertLessEqual(passed, (burst + now * perSecond) * (1 + 1e-9))
-            self.assertTrue(-1e-9 <= bucket.level <= burst)
+            # A microsecond is allowed for rounding.
+            self.assertLessEqual(passed, (burst + (now + 2e-6) * perSecond) * (1 + 1e-9))
+            self.assertTrue(-2e-6 * perSecond <= bucket.level <= burst)
+
+    @given(
+        st.sampled_from([0.0, 1e5 / 7, 1.7e9]),
+        st.lists(st.floats(0.0, 0.2), max_size=30),
+        st.floats(0.01, 1000.0),
+    )
+    def test_promise(self, now: float, pauses: list[float], perSecond: float) -> None:
+        """
+        Whoever waits until L{TokenBucket.readyAt} gets its token then, also on a clock that
+        counts seconds from 1970.
+        """
+        bucket = TokenBucket(Rate(perSecond, 3.0), now)
+        for pause in pauses:
+            now += pause
+            if not bucket.take(now):
+                now = bucket.readyAt(now)
+                self.assertTrue(bucket.take(now))
+
+    def test_unlimited(self) -> None:
+        """
+        An infinite rate never makes anybody wait.
+        """
+        bucket = TokenBucket(Rate(math.inf, math.inf), 0.0)
+        self.assertTrue(bucket.take(0.0, 1e9))
+        self.assertEqual(bucket.readyAt(0.0, 1e9), 0.0)
+        self.assertTrue(bucket.take(1.0, 1e9))
 
 
 class KeyedBucketsTests(SynchronousTestCase):
