@@ -13,9 +13,10 @@ from p2ptwist.core.nat import NATBehavior, NATFiltering, NATMapping
 
 class Response(enum.Enum):
     """
-    How a request to answer from elsewhere ended.
+    What came of a request to answer from elsewhere.
     """
 
+    PENDING = enum.auto()
     AS_ASKED = enum.auto()
     OTHERWISE = enum.auto()
     NONE = enum.auto()
@@ -28,9 +29,13 @@ class Evidence:
 
     Silence is evidence of a filter only from an address that is known to answer: one in C{seen}.
 
+    What an address saw is evidence of a mapping only if nothing that it sent came in before: a NAT
+    that let it in has a session with it since then, and sends what goes there out of the same port,
+    whatever its mapping is.
+
     @ivar server: the server's address that the tests start from.
     @ivar other: its alternate address, with another host, another port, or both.
-    @ivar responses: by the address that was to answer: how a filtering test ended.
+    @ivar responses: by the address that was to answer: what came of a filtering test.
     @ivar seen: by the address that was asked: the address that it saw this port at.
     """
 
@@ -77,13 +82,16 @@ class Evidence:
         """
         RFC 5780 section 4.3, with what servers of one host or one port can tell.
         """
-        if self._differ(self.server, self.otherPort) or self._differ(self.otherHost, self.other):
+        byPort = (
+            self._agree(self.server, self.otherPort),
+            self._agree(self.otherHost, self.other),
+        )
+        if self.portsDiffer and False in byPort:
             return NATMapping.ADDRESS_AND_PORT_DEPENDENT
-        if not self.hostsDiffer or self.otherHost not in self.seen:
-            return None
-        if not self._differ(self.server, self.otherHost):
+        byHost = self._agree(self.server, self.otherHost) if self.hostsDiffer else None
+        if byHost:
             return NATMapping.ENDPOINT_INDEPENDENT
-        if self.portsDiffer and self.other in self.seen:
+        if byHost is False and self.portsDiffer and True in byPort:
             return NATMapping.ADDRESS_DEPENDENT
         return None
 
@@ -103,12 +111,15 @@ class Evidence:
         passed = self.responses.get(self.otherPort) is Response.AS_ASKED
         return NATFiltering.ADDRESS_DEPENDENT if passed and self.hostsDiffer else None
 
-    def _differ(self, one: HostPort, another: HostPort) -> bool:
+    def _agree(self, one: HostPort, another: HostPort) -> bool | None:
         """
-        @return: whether this port is known to be seen differently by the two.
+        @return: whether this port is seen alike by the two; L{None} when that is not known.
         """
-        seen = self.seen
-        return one in seen and another in seen and seen[one] != seen[another]
+        for address in (one, another):
+            response = self.responses.get(address)
+            if address not in self.seen or response in (Response.PENDING, Response.AS_ASKED):
+                return None
+        return self.seen[one] == self.seen[another]
 
     def _silenced(self, address: HostPort) -> bool:
         """

@@ -4,8 +4,8 @@ NAT behaviour discovery (RFC 5780): which address a port has, and how the NATs b
 Everything is asked of one STUN server from the very port whose behaviour matters:
 
  1. One Binding request tells the reflexive address, and the server's alternate address.
- 2. Filtering: the server is asked to answer from its other addresses, before this port has ever
-    sent anything there.
+ 2. Filtering: the server is asked to answer from its other host and port, and, unless that comes
+    in, from its other port; this port has never sent anything there.
  3. Mapping: those other addresses are asked for the reflexive address themselves.
 
 No answer is an answer in step 2, but only when step 3 shows that there was somebody to answer; see
@@ -43,6 +43,10 @@ _LAST_FACTOR = 16  # RFC 8489 section 6.2.1
 # datagram of ten lost on each way, one test in 770 mistakes loss for a filter.
 _FILTERING_SENDS = 4
 _FILTERING_LAST_FACTOR = 8
+# How long the answer from the other host may take before the other port is tried as well, in round
+# trips and in seconds: what is let in is lost as evidence of the mapping, see Evidence.
+_HEAD_START = 2
+_HEAD_START_LEAST, _HEAD_START_MOST = 0.1, 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +140,8 @@ class NATDiscovery:
         self._end = now + timeLimit
         self._step = _Step.FIRST
         self._evidence = Evidence(server, server)
+        self._headStart = _HEAD_START_MOST
+        self._askOtherPortAt: float | None = None
         self._tests: dict[bytes, _Test] = {}  # by transaction ID; three at most
         self._transmits: deque[Transmit] = deque()
         self._events: deque[DiscoveryEvent] = deque()
@@ -160,13 +166,16 @@ class NATDiscovery:
         """
         for test in self._tests.values():
             test.transaction.handleTimeout(now)
+        if self._askOtherPortAt is not None and now >= self._askOtherPortAt:
+            self._askOtherPort(now)
         self._collect(now)
 
     def deadline(self) -> float | None:
         """
         @return: when L{handleTimeout} is due; C{None} after the end.
         """
-        deadlines = (test.transaction.deadline() for test in self._tests.values())
+        deadlines = [test.transaction.deadline() for test in self._tests.values()]
+        deadlines.append(self._askOtherPortAt)
         return min((each for each in deadlines if each is not None), default=None)
 
     def pollTransmit(self) -> Transmit | None:
@@ -216,8 +225,14 @@ class NATDiscovery:
                 del self._tests[transactionID]
                 self._conclude(test, event)
         if self._step is _Step.FILTERING and self._evidence.filtering() is not None:
-            self._tests.clear()  # whoever lets everybody in lets in whom the others test
-        if not self._tests:
+            self._tests.clear()  # whoever lets everybody in lets in whom the other tests
+            self._askOtherPortAt = None
+        if self._tests:
+            return
+        if self._askOtherPortAt is not None:
+            self._askOtherPort(now)
+            self._collect(now)
+        else:
             self._advance(now)
 
     def _conclude(self, test: _Test, event: TransactionEvent) -> None:
@@ -239,6 +254,9 @@ class NATDiscovery:
             self._events.append(Unanswered(self._server, event))
             return
         self._events.append(ReflexiveFound(seen))
+        if event.roundTrip is not None:
+            wanted = max(_HEAD_START_LEAST, _HEAD_START * event.roundTrip)
+            self._headStart = min(wanted, _HEAD_START_MOST)
         other = otherAddress(event.message)
         if other is not None and _usable(other, self._server):
             self._evidence.other = other
@@ -263,12 +281,21 @@ class NATDiscovery:
                 self._events.append(Discovered(addresses[0], evidence.behavior(), addresses))
 
     def _askFiltering(self, evidence: Evidence, now: float) -> None:
-        changeHost = CHANGE_HOST if evidence.hostsDiffer else 0
-        if evidence.portsDiffer:
-            self._ask(self._server, now, evidence.otherPort, CHANGE_PORT)
-            changeHost |= changeHost and CHANGE_PORT
-        if changeHost:
-            self._ask(self._server, now, evidence.other, changeHost)
+        port = CHANGE_PORT if evidence.portsDiffer else 0
+        if not evidence.hostsDiffer:
+            self._askOtherPort(now)
+            return
+        self._askElsewhere(evidence.other, CHANGE_HOST | port, now)
+        if port:
+            self._askOtherPortAt = now + self._headStart
+
+    def _askOtherPort(self, now: float) -> None:
+        self._askOtherPortAt = None
+        self._askElsewhere(self._evidence.otherPort, CHANGE_PORT, now)
+
+    def _askElsewhere(self, origin: HostPort, change: int, now: float) -> None:
+        self._evidence.responses[origin] = Response.PENDING
+        self._ask(self._server, now, origin, change)
 
     def _askMapping(self, evidence: Evidence, now: float) -> None:
         for address in dict.fromkeys((evidence.otherHost, evidence.otherPort, evidence.other)):

@@ -50,12 +50,19 @@ class MappingTests(SynchronousTestCase):
     What follows from where a port was seen.
     """
 
-    def mapping(self, other: HostPort, **seen: HostPort) -> NATMapping | None:
+    def mapping(
+        self,
+        other: HostPort,
+        responses: dict[HostPort, Response] | None = None,
+        **seen: HostPort,
+    ) -> NATMapping | None:
         """
         @param seen: by the short name of each address that answered.
         """
         names = {"a1p1": A1P1, "a1p2": A1P2, "a2p1": A2P1, "a2p2": A2P2}
-        evidence = Evidence(A1P1, other, seen={names[each]: seen[each] for each in seen})
+        evidence = Evidence(
+            A1P1, other, responses or {}, {names[each]: seen[each] for each in seen}
+        )
         return evidence.behavior().mapping
 
     def test_complete(self) -> None:
@@ -82,6 +89,22 @@ class MappingTests(SynchronousTestCase):
         self.assertIsNone(self.mapping(A2P2, a1p1=ONE, a2p1=TWO))
         self.assertIs(self.mapping(A2P2, a1p1=ONE, a2p1=ONE), NATMapping.ENDPOINT_INDEPENDENT)
         self.assertIs(self.mapping(A2P2, a1p1=ONE, a1p2=TWO), NATMapping.ADDRESS_AND_PORT_DEPENDENT)
+
+    def test_letIn(self) -> None:
+        """
+        What an address saw that was let in before, or may have been, is no evidence.
+        """
+        seen = {"a1p1": ONE, "a1p2": ONE, "a2p1": TWO, "a2p2": ONE}
+        for response in (Response.AS_ASKED, Response.PENDING):
+            self.assertIs(
+                self.mapping(A2P2, {A2P2: response}, **seen), NATMapping.ADDRESS_DEPENDENT
+            )
+            self.assertIsNone(self.mapping(A2P2, {A2P2: response, A1P2: response}, **seen))
+        for response in (Response.NONE, Response.OTHERWISE):
+            self.assertIs(
+                self.mapping(A2P2, {A2P2: response}, **seen),
+                NATMapping.ADDRESS_AND_PORT_DEPENDENT,
+            )
 
     def test_oneHost(self) -> None:
         """

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from random import Random
+from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -23,6 +24,7 @@ from p2ptwist.core.discovery import (
 from p2ptwist.core.machine import Transmit
 from p2ptwist.core.nat import UNKNOWN_BEHAVIOR, NATBehavior, NATFiltering, NATMapping
 from p2ptwist.core.stun.attributes import encodeAddress, encodeXORAddress
+from p2ptwist.core.stun.binding import CHANGE_PORT
 from p2ptwist.core.stun.message import AttributeType, MessageClass, encode
 from p2ptwist.core.stun.server import Reply, Responder, ServerAddresses
 from p2ptwist.core.stun.transaction import Answered, TimedOut
@@ -113,9 +115,63 @@ class DiscoveryTests(SynchronousTestCase):
         harness.passes = lambda origin: origin == A1P1
         harness.run()
         others = [time for time, address in harness.asked if address != A1P1]
-        self.assertEqual(min(others), 1.5)
+        self.assertEqual(min(others), 1.6)
         tests = [time for time, address in harness.asked if address == A1P1]
-        self.assertEqual(max(tests), 0.7)
+        self.assertEqual(max(tests), 0.8)
+
+    def test_sessionsOfFilteringTests(self) -> None:
+        """
+        A NAT that sends what goes to a host that it let in out of the same port, as Linux does,
+        does not pass for another mapping than it has.
+        """
+        for mapping, key in (
+            (NATMapping.ADDRESS_DEPENDENT, lambda server: server[0]),
+            (NATMapping.ADDRESS_AND_PORT_DEPENDENT, lambda server: server),
+        ):
+            harness = Harness()
+            sessions: dict[HostPort, HostPort] = {}
+            ports: dict[object, int] = {}
+
+            def mapped(server: HostPort, key: Any = key, ports: Any = ports) -> HostPort:
+                return sessions.get(server) or (  # noqa: B023
+                    SEEN[0],
+                    ports.setdefault(key(server), 1000 + len(ports)),
+                )
+
+            def passes(origin: HostPort) -> bool:
+                sessions.setdefault(origin, mapped(A1P1))  # noqa: B023
+                return True
+
+            harness.mapped, harness.passes = mapped, passes
+            event = harness.run()
+            assert isinstance(event, Discovered)
+            self.assertEqual(
+                event.behavior, NATBehavior(mapping, NATFiltering.ENDPOINT_INDEPENDENT)
+            )
+
+    def test_headStart(self) -> None:
+        """
+        The other port waits for two round trips of the other host, within bounds; a round trip that
+        is not known counts as a long one.
+        """
+        for roundTrip, headStart in ((0.0, 0.1), (0.0625, 0.125), (5.0, 0.5)):
+            machine = NATDiscovery(A1P1, 0.0, Random(1).randbytes, 60.0)
+            first = machine.pollTransmit()
+            assert first is not None
+            reply = Responder(ServerAddresses(A1P1, A2P2)).answer(first.data, SEEN, A1P1)
+            assert reply is not None
+            machine.handleTimeout(roundTrip)
+            machine.receiveDatagram(reply.data, A1P1, roundTrip)
+            now = roundTrip
+            flags: set[int] = set()
+            while CHANGE_PORT not in flags:
+                deadline = machine.deadline()
+                assert deadline is not None
+                now = deadline
+                machine.handleTimeout(now)
+                while (transmit := machine.pollTransmit()) is not None:
+                    flags.update(transmit.data[27:])
+            self.assertAlmostEqual(now - roundTrip, headStart)
 
     def test_addressDependentFiltering(self) -> None:
         """
@@ -214,9 +270,15 @@ class LesserServerTests(SynchronousTestCase):
 
     def test_onePort(self) -> None:
         """
-        A second host shows independence.
+        A second host shows independence: of the filter, or of the mapping behind a filter.
         """
-        self.assertEqual(self.behavior(Harness(alternate=A2P1)), OPEN)
+        self.assertEqual(
+            self.behavior(Harness(alternate=A2P1)),
+            NATBehavior(None, NATFiltering.ENDPOINT_INDEPENDENT),
+        )
+        harness = Harness(alternate=A2P1)
+        harness.passes = lambda origin: origin in {address for _, address in harness.asked}
+        self.assertEqual(self.behavior(harness), NATBehavior(NATMapping.ENDPOINT_INDEPENDENT, None))
 
     def test_uselessAlternates(self) -> None:
         """
