@@ -113,7 +113,7 @@ class Evidence:
 
     def _agree(self, one: HostPort, another: HostPort) -> bool | None:
         """
-        @return: whether this port is seen alike by the two; L{None} when that is not known.
+        @return: whether this port is seen alike by the two; C{None} when that is not known.
         """
         for address in (one, another):
             response = self.responses.get(address)
