@@ -12,8 +12,7 @@ import argparse
 import os
 import sys
 
-from forward import CLIENTS, PAYLOAD, Peer, Relay
-
+from benchmarks.forward import CLIENTS, PAYLOAD, Peer, Relay
 from p2ptwist.rendezvous.descriptors import raiseDescriptorLimit
 
 SPARE_DESCRIPTORS = 100  # for what a process has open anyway
