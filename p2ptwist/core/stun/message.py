@@ -201,7 +201,7 @@ def decode(datagram: bytes, *, requireFingerprint: bool = False) -> Message:
     Read one message.
 
     @param requireFingerprint: whether a message without FINGERPRINT is refused.  Connectivity
-        checks always have one (RFC 8445 section 7.1), and asking for it closes the one gap in
+        checks always have one (RFC 8445 section 7), and asking for it closes the one gap in
         integrity: a FINGERPRINT whose type was changed looks like an attribute to ignore.
     @raise MalformedDatagram: for anything that is not exactly one well-formed message.
     """
