@@ -13,7 +13,7 @@ from os import urandom
 
 from twisted.internet.interfaces import IReactorTime
 
-from p2ptwist.core.address import HostPort
+from p2ptwist.core.address import HostPort, canonicalHost
 from p2ptwist.core.errors import MalformedDatagram
 from p2ptwist.core.ice.agent import Agent
 from p2ptwist.core.ice.candidate import Candidate
@@ -123,9 +123,10 @@ class Puncher:
         """
         Take a datagram that came to the port.
 
-        @param address: its source, canonical (L{p2ptwist.core.address.canonicalHost}).
+        @param address: its source.
         @return: whether it was for one of the sessions; if not, it is the application's own.
         """
+        address = (canonicalHost(address[0]), address[1])
         if isSTUN(data):
             return self._receiveSTUN(data, address)
         # Data says nothing of its session: it is for the surest, and among those for the newest.
