@@ -32,7 +32,7 @@ from p2ptwist.core.ice.events import (
     SignalQueued,
 )
 from p2ptwist.core.ice.generation import Generation
-from p2ptwist.core.ice.lineage import Lineage
+from p2ptwist.core.ice.lineage import MAX_GENERATION, Lineage
 from p2ptwist.core.ice.localside import LocalSide
 from p2ptwist.core.ice.reason import explainFailure, explainSilence
 from p2ptwist.core.ice.signal import (
@@ -147,14 +147,17 @@ class Agent:
     def restart(self, now: float, candidates: Iterable[Candidate] | None = None) -> None:
         """
         Begin anew with fresh credentials and checks, because an address of this side changed
-        (RFC 8445 section 9).  An open path carries data until there is another one.
+        (RFC 8445 section 9).  An open path carries data until there is another one.  After
+        255 restarts of either side the session ends instead: connect again.
 
         @param candidates: this side's addresses from now on; C{None} for the same ones.
-        @raise LocalUsageError: after 255 restarts.
         """
         if self._ended:
             return
         self._now = now
+        if self._lineage.next > MAX_GENERATION:
+            self._end(EndKind.LOST, "it was restarted as often as one session can be")
+            return
         if candidates is not None:
             self._localSide.replace(candidates)
         self._lineage.begin(self._lineage.next, self._path.generation, now)
@@ -320,11 +323,11 @@ class Agent:
             self._events.append(SignalQueued(signal))
 
     def _receiveDescription(self, description: Description) -> None:
-        lineage = self._lineage
-        if description.generation >= lineage.next:
-            lineage.begin(description.generation, self._path.generation, self._now)
+        lineage, path, number = self._lineage, self._path, description.generation
+        if number >= lineage.next:
+            lineage.follow(number, path.generation, path.consent is not None, self._now)
         generation = lineage.current
-        if description.generation != generation.number or generation.remote is not None:
+        if number != generation.number or generation.remote is not None:
             return
         generation.learn(description, self._now)
         if not generation.described:
@@ -483,7 +486,10 @@ class Agent:
                 self._localSide.behavior,
                 generation.behavior,
             )
-        self._end(EndKind.FAILED if self._path.pair is None else EndKind.LOST, reason)
+        if self._path.pair is None:
+            self._end(EndKind.FAILED, reason)
+        else:
+            self._end(EndKind.LOST, f"the path died, and there was {reason}")
 
     def _end(self, kind: EndKind, reason: str) -> None:
         if kind is not EndKind.LEFT:
