@@ -489,7 +489,7 @@ class Agent:
         if self._path.pair is None:
             self._end(EndKind.FAILED, reason)
         else:
-            self._end(EndKind.LOST, f"the path died, and there was {reason}")
+            self._end(EndKind.LOST, f"the path died; {reason}")
 
     def _end(self, kind: EndKind, reason: str) -> None:
         if kind is not EndKind.LEFT:
