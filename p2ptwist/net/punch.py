@@ -204,7 +204,6 @@ class Punch:
         there is another one (RFC 8445 section 9).
 
         @param candidates: this side's addresses from now on; C{None} for the same ones.
-        @raise LocalUsageError: after 255 restarts.
         """
         self._agent.restart(self._clock.seconds(), candidates)
         self._pump.drain()

@@ -738,13 +738,32 @@ class RestartTests(SynchronousTestCase):
 
     def test_limit(self) -> None:
         """
-        A session restarts 255 times and no more.
+        A session restarts 255 times and no more, whichever side used them up.
         """
         peer = Peer(controlling=True)
         for _ in range(255):
             peer.agent.restart(0.0)
-        self.assertRaises(LocalUsageError, peer.agent.restart, 0.0)
         self.assertEqual(peer.agent._lineage.current.number, 255)
+        other = Peer()
+        other.describe(generation=255)
+        for each in (peer, other):
+            self.assertEqual(each.poll(), [])
+            each.agent.restart(1.0)
+            (event,) = each.poll()
+            self.assertEqual(ended(event).kind, EndKind.LOST)
+            self.assertIsNone(each.agent.deadline())
+
+    def test_puttingOff(self) -> None:
+        """
+        The other side cannot put off the end of a session that has no path, by restarting it.
+        """
+        peer = Peer(controlling=True)
+        peer.agent.start(0.0)
+        for number in range(100):
+            peer.describe(hostCandidates(B), generation=number, now=number / 2)
+            peer.step(number / 2 + 0.5, number / 2)
+        end = ended(peer.events[-1])
+        self.assertEqual((end.kind, end.elapsed), (EndKind.FAILED, LIMIT))
 
     def test_repeatedDescription(self) -> None:
         """

@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from p2ptwist.core.address import HostPort
-from p2ptwist.core.errors import LocalUsageError
 from p2ptwist.core.ice.candidate import (
     CANDIDATE_LIMIT,
     Candidate,
@@ -593,13 +592,15 @@ class LineageTests(GenerationCase):
         self.assertTrue(self.first.completed)
         self.assertEqual(self.lineage.next, 2)
 
-    def test_bound(self) -> None:
+    def test_follow(self) -> None:
         """
-        Numbers end at 255.
+        What the other side begins has its own time only when there is a path to fall back to.
         """
-        self.lineage.begin(255, None, 0.0)
-        self.assertRaises(LocalUsageError, self.lineage.begin, self.lineage.next, None, 0.0)
-        self.assertEqual(self.lineage.current.number, 255)
+        self.first.started = -5.0
+        self.lineage.follow(2, None, False, 0.0)
+        self.assertEqual((self.lineage.current.number, self.lineage.current.started), (2, -5.0))
+        self.lineage.follow(3, None, True, 0.0)
+        self.assertEqual((self.lineage.current.number, self.lineage.current.started), (3, 0.0))
 
     def test_early(self) -> None:
         """

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -329,7 +329,7 @@ class GameTests(SynchronousTestCase):
     Whatever an authentic peer does, the bounds hold.
     """
 
-    @settings(max_examples=200, suppress_health_check=[HealthCheck.too_slow], deadline=None)
+    @settings(max_examples=200)
     @given(st.booleans(), st.sampled_from([0.0, 1.7e9]), st.lists(moves, max_size=60))
     def test_bounds(
         self, controlling: bool, start: float, played: list[tuple[object, ...]]

@@ -479,13 +479,8 @@ class Agent:
         if generation.remote is None:
             reason = explainSilence(elapsed)
         else:
-            reason = explainFailure(
-                elapsed,
-                generation.checklist.sent,
-                len(generation.checklist),
-                self._localSide.behavior,
-                generation.behavior,
-            )
+            tried, local = generation.checklist, self._localSide.behavior
+            reason = explainFailure(elapsed, tried.sent, len(tried), local, generation.behavior)
         if self._path.pair is None:
             self._end(EndKind.FAILED, reason)
         else:

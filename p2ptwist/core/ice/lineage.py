@@ -6,11 +6,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from p2ptwist.core.errors import LocalUsageError
 from p2ptwist.core.ice.generation import Generation
 from p2ptwist.core.ice.signal import MoreCandidates
 
-_MAX_GENERATION = 255  # one byte on the wire
+MAX_GENERATION = 255  # one byte on the wire
 
 
 class Lineage:
@@ -51,12 +50,9 @@ class Lineage:
         """
         Make a new generation current.
 
-        @param number: L{next} or more, as the other side may be ahead.
+        @param number: L{next} or more, as the other side may be ahead; at most L{MAX_GENERATION}.
         @param carrying: the generation that found the present path.
-        @raise LocalUsageError: after 255 restarts.
         """
-        if number > _MAX_GENERATION:
-            raise LocalUsageError("a session restarts at most 255 times; connect again instead")
         if carrying is self.current:
             self.former = carrying
         self.current = self._make(number)
@@ -64,6 +60,18 @@ class Lineage:
         early, self._early = self._early, None
         if early is not None:
             self.learnCandidates(early, now)
+
+    def follow(self, number: int, carrying: Generation | None, proved: bool, now: float) -> None:
+        """
+        Begin anew because the other side did.  Without a path that does not put off the end of the
+        session: whoever waits for one waits no longer than was said.
+
+        @param proved: whether the present path may carry data.
+        """
+        started = self.current.started
+        self.begin(number, carrying, now)
+        if not proved:
+            self.current.started = started
 
     def learnCandidates(self, signal: MoreCandidates, now: float) -> None:
         """
