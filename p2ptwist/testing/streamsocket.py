@@ -55,6 +55,7 @@ class StreamSocket:
         self._accepted: deque[StreamSocket] = deque()
         self._readingEnded = False
         self._resetOnClose = False
+        self._toldOpen = False
 
     def setsockopt(self, level: int, option: int, value: int | bytes) -> None:
         """
@@ -122,18 +123,23 @@ class StreamSocket:
         """
         Start to connect.
 
-        @return: C{EINPROGRESS}, C{EALREADY} or C{EISCONN}, or what went wrong.
+        @return: C{EINPROGRESS} the first time, then C{EALREADY}, once 0 and then C{EISCONN}; or
+            what went wrong.
         """
-        connection = self.connection
-        if connection is not None:
-            return errno.EALREADY if connection.state is TCPState.SYN_SENT else errno.EISCONN
-        try:
-            self._stack.tcp.connect(self, self.state.inward(address))
-        except socket.gaierror:
-            raise
-        except OSError as error:
-            return error.errno or errno.EINVAL
-        return errno.EINPROGRESS
+        if self.connection is None:
+            remote = self.state.inward(address)
+            try:
+                self._stack.tcp.connect(self, remote)
+            except OSError as error:
+                return error.errno or errno.EINVAL
+            return errno.EINPROGRESS
+        if self.connection.state in (TCPState.SYN_SENT, TCPState.SYN_RECEIVED):
+            return errno.EALREADY
+        number = self._takeError()
+        if number or self._toldOpen:
+            return number or errno.EISCONN
+        self._toldOpen = True
+        return 0
 
     def bindForConnecting(self, remote: HostPort) -> HostPort:
         """
@@ -155,14 +161,16 @@ class StreamSocket:
     def send(self, data: bytes | memoryview) -> int:
         """
         @return: how many octets of C{data} were taken.
-        @raise OSError: C{EAGAIN} when there is no room; C{EPIPE}, C{ENOTCONN}, or what ended the
-            connection.
+        @raise OSError: C{EAGAIN} when there is no room; C{EPIPE} without a connection, or what
+            ended it.
         """
-        connection = self._requireConnection()
+        connection = self.connection
         self._raiseError()
+        if connection is None or connection.finished:
+            raise osError(errno.EPIPE)
         if connection.state in (TCPState.SYN_SENT, TCPState.SYN_RECEIVED):
             raise osError(errno.EAGAIN)
-        if connection.finished or not connection.isOpen:
+        if not connection.isOpen:
             raise osError(errno.EPIPE)
         taken = connection.write(bytes(data))
         if data and not taken:

@@ -8,6 +8,7 @@ host both are the same; elsewhere a simulated Internet is between them.
 from __future__ import annotations
 
 import functools
+import socket
 from typing import Any
 
 from twisted.internet import reactor
@@ -17,6 +18,8 @@ from twisted.internet.task import deferLater
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from p2ptwist.testing import NAT, Hairpinning, Internet, Link
+from p2ptwist.testing.streamsocket import StreamSocket
+from p2ptwist.testing.udp import DatagramSocket
 
 LOOPBACK = "127.0.0.1"
 #: virtual seconds that no case needs; the real reactor's cases have trial's own time limit
@@ -44,6 +47,12 @@ class Cases(SynchronousTestCase):
     isTranslated = False
     plenty = 24_000_000  # Linux lets a connection have some 10 MB
 
+    def makeSocket(self, family: socket.AddressFamily, kind: socket.SocketKind) -> Any:
+        """
+        @return: a socket of the client's host.
+        """
+        raise NotImplementedError
+
     def opened(self, port: IListeningPort) -> Any:
         """
         Close C{port} when the test is over, unless the test has closed it.
@@ -70,6 +79,12 @@ class RealReactor(TestCase):
         Both programs use the one real reactor.
         """
         self.client = self.server = reactor
+
+    def makeSocket(self, family: socket.AddressFamily, kind: socket.SocketKind) -> Any:
+        """
+        @return: a real socket.
+        """
+        return socket.socket(family, kind)
 
 
 class _Simulated(SynchronousTestCase):
@@ -108,6 +123,13 @@ class SimulatedHost(_Simulated):
         """
         self.begin()
         self.client = self.server = self.internet.host("host", "192.0.2.1", "2001:db8::1")
+
+    def makeSocket(self, family: socket.AddressFamily, kind: socket.SocketKind) -> Any:
+        """
+        @return: a simulated socket, as Twisted's transports get it.
+        """
+        makeSocket = DatagramSocket if kind == socket.SOCK_DGRAM else StreamSocket
+        return makeSocket(self.client._stack, family)
 
 
 class SimulatedHosts(_Simulated):

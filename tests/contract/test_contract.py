@@ -5,7 +5,15 @@ The same cases on the real reactor and on simulated hosts: what keeps the simula
 from __future__ import annotations
 
 # Modules, not their classes: trial would run a class that it finds here as a test.
-from tests.contract import ipv6cases, namecases, settings, tcpcases, timecases, udpcases
+from tests.contract import (
+    ipv6cases,
+    namecases,
+    settings,
+    socketcases,
+    tcpcases,
+    timecases,
+    udpcases,
+)
 
 
 class RealUDPTests(settings.RealReactor, udpcases.UDPCases):
@@ -41,6 +49,18 @@ class RealTimeTests(settings.RealReactor, timecases.TimeCases):
 class RealNameTests(settings.RealReactor, namecases.NameCases):
     """
     Names on the real reactor.
+    """
+
+
+class RealSocketTests(settings.RealReactor, socketcases.SocketCases):
+    """
+    Sockets of the operating system.
+    """
+
+
+class HostSocketTests(settings.SimulatedHost, socketcases.SocketCases):
+    """
+    Simulated sockets.
     """
 
 
