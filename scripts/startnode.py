@@ -123,6 +123,7 @@ def main(arguments: list[str]) -> None:
     Be C{twistd -n natrendezvous} with C{arguments}; once it serves, print the announcement.
     """
     options = Options()
+    options.synopsis = "Usage: scripts/node [options]"
     options.parseOptions(arguments)
     try:
         text = announcement(options, hostAddresses(None))
