@@ -263,10 +263,9 @@ class Agent:
         """
         Send the checks that are due, and find out what is dead.
         """
-        if self._ended:
-            return
-        self._now = now
-        self._work()
+        if not self._ended:
+            self._now = now
+            self._work()
 
     def deadline(self) -> float | None:
         """
