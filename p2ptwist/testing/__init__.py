@@ -12,6 +12,8 @@ Start with L{Internet}::
     internet.advance(5.0)
 """
 
+from p2ptwist.testing.clock import TimeStandsStill
+from p2ptwist.testing.counters import Counters
 from p2ptwist.testing.host import Host
 from p2ptwist.testing.internet import Internet
 from p2ptwist.testing.link import Link, Wire
@@ -30,6 +32,7 @@ from p2ptwist.testing.trace import Trace, TraceEntry
 
 __all__ = [
     "NAT",
+    "Counters",
     "Filtering",
     "Firewall",
     "Hairpinning",
@@ -40,6 +43,7 @@ __all__ = [
     "PortAllocation",
     "Router",
     "StillPending",
+    "TimeStandsStill",
     "Trace",
     "TraceEntry",
     "Uninvited",

@@ -355,7 +355,14 @@ class TCPConnection:
             self._changed()
         if (self._receiving.finished or self.isOrphan) and self._lingering is None:
             due = self._clock.seconds() + TIME_WAIT_DELAY
-            self._lingering = self._clock.callAt(due, self._end, 0)
+            self._lingering = self._clock.callAt(due, self._lingered)
+
+    def _lingered(self) -> None:
+        """
+        Nothing more is expected from the other side.
+        """
+        self._lingering = None
+        self._end(0)
 
     def _end(self, error: int) -> None:
         if self.state is TCPState.CLOSED:

@@ -224,6 +224,28 @@ class SocketCases(Cases):
         self.assertEqual(sock.getsockopt(level, option), errno.ECONNREFUSED)
         self.assertEqual(sock.getsockopt(level, option), 0)
 
+    async def test_sharedPort(self) -> None:
+        """
+        Sockets that share a port cannot have two connections to one peer.
+        """
+        listener = self.stream()
+        listener.listen(5)
+        address = (LOOPBACK, listener.getsockname()[1])
+        first, second = self.stream(), self.stream()
+        for sock in (first, second):
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        first.bind((LOOPBACK, 0))
+        second.bind(first.getsockname())
+        self.assertEqual(first.connect_ex(address), errno.EINPROGRESS)
+        self.assertEqual(second.connect_ex(address), errno.EADDRNOTAVAIL)
+
+    async def test_foreignAddress(self) -> None:
+        """
+        A socket cannot be bound to an address that the host does not have.
+        """
+        self.fails(errno.EADDRNOTAVAIL, self.datagram().bind, ("198.51.100.1", 0))
+
     async def test_unreachable(self) -> None:
         """
         A socket that is bound to the loopback address cannot connect elsewhere.

@@ -5,6 +5,7 @@ Hosts of the simulated Internet: addresses, interfaces, names, and how they end.
 from __future__ import annotations
 
 import errno
+import socket
 from typing import Any
 
 from twisted.internet.address import IPv4Address, IPv6Address
@@ -17,8 +18,10 @@ from zope.interface.verify import verifyObject
 
 from p2ptwist.errors import LocalUsageError
 from p2ptwist.interfaces import IHostAddresses
-from p2ptwist.testing import NAT, Internet, Link
+from p2ptwist.testing import NAT, Internet, Link, ports
 from p2ptwist.testing.dns import FirstAddress
+from p2ptwist.testing.streamsocket import StreamSocket
+from p2ptwist.testing.udp import DatagramSocket
 from tests.sim.datagrams import Mirror, Recorder, listen
 
 
@@ -191,6 +194,60 @@ class AddressTests(SynchronousTestCase):
                     Factory.forProtocol(Protocol)
                 )
             )
+
+
+class SocketTests(SynchronousTestCase):
+    """
+    Simulated sockets where real ones would take a whole system to show it.
+    """
+
+    def setUp(self) -> None:
+        """
+        Make a host.
+        """
+        self.internet = Internet()
+        self.stack = self.internet.host("host", "192.0.2.1")._stack
+
+    def test_noNames(self) -> None:
+        """
+        Sockets do not resolve names, not even those of the simulated DNS.
+        """
+        self.internet.name("node.example", "192.0.2.1")
+        sock = DatagramSocket(self.stack, socket.AF_INET)
+        with self.assertRaises(socket.gaierror):
+            sock.sendto(b"x", ("node.example", 9))
+        with self.assertRaises(socket.gaierror):
+            sock.bind(("node.example", 9))
+
+    def test_portsRunOut(self) -> None:
+        """
+        A host gives out all its ephemeral ports, and then no more.
+        """
+        self.patch(ports, "LAST_EPHEMERAL", ports.FIRST_EPHEMERAL + 9)
+        numbers = set()
+        for _ in range(10):
+            sock = DatagramSocket(self.stack, socket.AF_INET)
+            sock.bind(("", 0))
+            numbers.add(sock.getsockname()[1])
+        self.assertEqual(len(numbers), 10)
+        with self.assertRaises(OSError) as caught:
+            DatagramSocket(self.stack, socket.AF_INET).bind(("", 0))
+        self.assertEqual(caught.exception.errno, errno.EADDRINUSE)
+
+    def test_connecting(self) -> None:
+        """
+        While a connection is being opened, connecting again and writing would block.
+        """
+        sock = StreamSocket(self.stack, socket.AF_INET)
+        self.assertFalse(sock.isWritable() or sock.isReadable() or sock.isHungUp())
+        self.assertEqual(sock.connect_ex(("192.0.2.99", 9)), errno.EINPROGRESS)
+        self.assertEqual(sock.connect_ex(("192.0.2.99", 9)), errno.EALREADY)
+        with self.assertRaises(BlockingIOError):
+            sock.send(b"x")
+        self.assertFalse(sock.isWritable())
+        sock.close()
+        self.internet.advance(200.0)
+        self.assertEqual(self.stack.counters.packetsSent, 1)
 
 
 class NameTests(SynchronousTestCase):

@@ -20,10 +20,12 @@ from p2ptwist.testing import (
     PortAllocation,
     Uninvited,
 )
+from p2ptwist.testing.packet import Protocol, Segment, TCPFlag
 from tests.sim.datagrams import Mirror, Recorder, listen
 
 MIRROR: HostPort = ("192.0.2.1", 3478)
 EXTERNAL = "203.0.113.1"
+OPEN = Filtering.ENDPOINT_INDEPENDENT
 
 
 class RouterCase(SynchronousTestCase):
@@ -80,6 +82,7 @@ class TranslationTests(RouterCase):
         self.assertEqual(self.reflexive(recorder), (EXTERNAL, 5000))
         self.assertEqual(recorder.received, [(b"203.0.113.1 5000", MIRROR)])
         self.assertEqual(repr(home), "<Router home at 100.64.0.2>")
+        self.assertEqual(isp.router("shop", "100.64.0.99").external, "100.64.0.99")
 
     def test_homesLookAlike(self) -> None:
         """
@@ -330,21 +333,40 @@ class UninvitedTests(RouterCase):
             ],
         )
 
-    def test_strayErrors(self) -> None:
+    def test_lateErrors(self) -> None:
         """
-        Errors about nothing that a router knows go nowhere.
+        An ICMP error that comes when its mapping is gone goes nowhere, in both directions.
         """
-        home = self.internet.router("home", EXTERNAL, nat=NAT(udpTimeout=1.0))
-        bob = listen(home.host("bob"), Recorder(), 5000)
-        external = self.reflexive(bob)
+        slow = Link(latency=2.0)
+        home = self.internet.router("home", EXTERNAL, nat=NAT(udpTimeout=3.0))
+        bob = listen(home.host("bob", link=slow), Recorder())
+        bob.send(b"?", MIRROR)
+        self.internet.advance(0.1)
         bob.transport.stopListening()
-        home.host("carol", link=Link(latency=2.0))
-        # In time for the mapping; the host's answer, and the public host's, are late.
-        bob = listen(home.hosts["carol"], Recorder(), 5001)
-        bob.send(b"slow", (MIRROR[0], 1))
         self.internet.advance(10.0)
-        self.assertEqual(external, (EXTERNAL, 5000))
-        self.assertEqual(self.public.counters.dropped["nobody listens on this port"], 1)
+        self.assertEqual(home.counters.dropped, {"no mapping": 1})
+        self.internet.host("far", "192.0.2.9", link=slow)
+        carol = listen(home.host("carol"), Recorder())
+        carol.send(b"anybody?", ("192.0.2.9", 1))
+        self.internet.advance(10.0)
+        self.assertEqual(home.counters.dropped, {"no mapping": 2})
+
+    def test_nothingAboutErrors(self) -> None:
+        """
+        A router answers neither a RST nor an ICMP error, from either side.
+        """
+        nat = NAT(uninvited=Uninvited.RESET, tcpTransitoryTimeout=1.0)
+        home = self.internet.router("home", EXTERNAL, nat=nat)
+        alice = home.host("alice")
+        reset = Segment(TCPFlag.RST, 1, 0, 0)
+        stack = alice._stack
+        for to in (("192.168.1.1", 80), MIRROR):
+            stack.send(Protocol.TCP, (alice.address, 80), to, reset)
+        self.public._stack.send(Protocol.TCP, MIRROR, (EXTERNAL, 80), reset)
+        self.internet.advance(1.0)
+        self.assertEqual(sum(home.counters.dropped.values()), 3)
+        sent = [entry for entry in self.internet.trace if entry.what == "sent"]
+        self.assertEqual({entry.where for entry in sent}, {"alice", "public"})
 
     def test_trap(self) -> None:
         """
@@ -448,6 +470,26 @@ class FirewallTests(RouterCase):
         stranger.send(b"nobody", ("198.51.100.3", 5000))
         self.internet.advance(1.0)
         self.assertEqual(alice.sources, [MIRROR, ("192.0.2.9", 5000)])
+
+    def test_prefixes(self) -> None:
+        """
+        Packets go to the prefix that they belong to, and outside of all they vanish.
+        """
+        hosts = [
+            self.internet.router(
+                f"r{n}", prefix6=f"2001:db8:{n}::/64", firewall=Firewall(filtering=OPEN)
+            ).host(f"h{n}")
+            for n in (1, 2)
+        ]
+        one, two = (listen(host, Recorder(), interface="::") for host in hosts)
+        for recorder in (one, two):
+            recorder.send(b"to nobody", ("2001:db8:3::2", 5000))
+        self.internet.advance(1.0)
+        one.send(b"x", ("2001:db8:2::2", 5000))
+        two.send(b"x", ("2001:db8:1::2", 5000))
+        self.internet.advance(1.0)
+        self.assertEqual(two.sources, [("2001:db8:1::2", 5000)])
+        self.assertEqual(one.sources, [("2001:db8:2::2", 5000)])
 
     def test_refusals(self) -> None:
         """

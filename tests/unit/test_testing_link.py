@@ -162,6 +162,7 @@ class WireTests(SynchronousTestCase):
         """
         wire = self.wire(Link(latency=1.0))
         wire.config = Link(loss=1.0)
+        self.assertEqual(wire.config.loss, 1.0)
         self.assertEqual(self.carry(wire, 1), [])
         wire.config = Link()
         self.assertEqual(self.carry(wire, 1), [0])

@@ -4,6 +4,8 @@ The parts of a simulated TCP connection, each by itself.
 
 from __future__ import annotations
 
+import errno
+
 from twisted.trial.unittest import SynchronousTestCase
 
 from p2ptwist.testing.clock import Clock
@@ -11,6 +13,7 @@ from p2ptwist.testing.packet import Segment, TCPFlag
 from p2ptwist.testing.receivequeue import RECEIVE_BUFFER, ReceiveQueue
 from p2ptwist.testing.rto import INITIAL_RTO, MAX_RTO, MIN_RTO, RetransmissionTimer
 from p2ptwist.testing.sendqueue import FAST_RETRANSMIT, MSS, SEND_BUFFER, SendQueue
+from p2ptwist.testing.tcp import TCPConnection, TCPState
 
 ACK, FIN, SYN = TCPFlag.ACK, TCPFlag.FIN, TCPFlag.SYN
 
@@ -309,3 +312,130 @@ class RetransmissionTimerTests(SynchronousTestCase):
         self.timer.stop()
         self.clock.runUntil(10.0)
         self.assertEqual(self.fired, [])
+
+
+class TCPConnectionTests(SynchronousTestCase):
+    """
+    L{TCPConnection} and segments that do not belong (RFC 9293 section 3.10.7).
+    """
+
+    def setUp(self) -> None:
+        """
+        Make a connection that notes what it sends.
+        """
+        self.clock = Clock(self.fail)
+        self.sent: list[Segment] = []
+        self.ended = 0
+        self.connection = TCPConnection(
+            self.clock, self.sent.append, lambda: None, self.connectionEnded, 1000
+        )
+
+    def connectionEnded(self) -> None:
+        """
+        The connection needs no more segments.
+        """
+        self.ended += 1
+
+    def receive(self, flags: TCPFlag, sequence: int, acknowledgment: int) -> list[Segment]:
+        """
+        @return: what the connection sends when it gets this segment.
+        """
+        self.sent.clear()
+        self.connection.receive(Segment(flags, sequence, acknowledgment, 5000))
+        return self.sent
+
+    def establish(self) -> None:
+        """
+        Open the connection; the peer's octets begin at 501.
+        """
+        self.connection.open()
+        self.receive(SYN | ACK, 500, 1001)
+        self.assertTrue(self.connection.isOpen)
+
+    def test_strangeAnswers(self) -> None:
+        """
+        Answers to a SYN that acknowledge something else, or nothing, do not open a connection.
+        """
+        self.connection.open()
+        self.assertEqual(self.receive(SYN | ACK, 500, 77), [Segment(TCPFlag.RST, 77, 0, 0)])
+        for flags, acknowledgment in (
+            (TCPFlag.RST | ACK, 77),
+            (TCPFlag.RST, 0),
+            (ACK, 1001),
+            (FIN, 0),
+        ):
+            self.assertEqual(self.receive(flags, 500, acknowledgment), [])
+        self.assertIs(self.connection.state, TCPState.SYN_SENT)
+        self.receive(TCPFlag.RST | ACK, 500, 1001)
+        self.assertEqual((self.connection.error, self.ended), (errno.ECONNREFUSED, 1))
+
+    def test_strangeResets(self) -> None:
+        """
+        A RST outside of the window is ignored, one inside ends the connection.
+        """
+        self.establish()
+        self.receive(TCPFlag.RST, 400, 0)
+        self.receive(TCPFlag.RST, 10_000_000, 0)
+        self.assertTrue(self.connection.isOpen)
+        self.receive(TCPFlag.RST, 501, 0)
+        self.assertEqual((self.connection.error, self.ended), (errno.ECONNRESET, 1))
+
+    def test_resetBeforeOpen(self) -> None:
+        """
+        A RST to a half-open connection refuses it.
+        """
+        self.connection.accept(Segment(SYN, 500, 0, 5000))
+        self.receive(TCPFlag.RST, 501, 0)
+        self.assertEqual(self.connection.error, errno.ECONNREFUSED)
+
+    def test_repeatedSYN(self) -> None:
+        """
+        A SYN that comes again is answered as the first one was; in an open connection it is only
+        acknowledged.
+        """
+        self.connection.accept(Segment(SYN, 500, 0, 5000))
+        self.assertEqual([s.flags for s in self.receive(SYN, 500, 0)], [SYN | ACK])
+        self.assertEqual(self.receive(SYN | ACK, 500, 77), [])
+        self.assertEqual(self.receive(ACK, 501, 77), [])
+        self.assertFalse(self.connection.isOpen)
+        self.receive(ACK, 501, 1001)
+        self.assertTrue(self.connection.isOpen)
+        self.assertEqual([s.flags for s in self.receive(SYN, 500, 0)], [ACK])
+
+    def test_simultaneous(self) -> None:
+        """
+        SYNs that cross, and then SYN+ACKs that cross, open the connection.
+        """
+        self.connection.open()
+        self.assertEqual([s.flags for s in self.receive(SYN, 500, 0)], [SYN | ACK])
+        self.assertIs(self.connection.state, TCPState.SYN_RECEIVED)
+        self.receive(SYN | ACK, 500, 1001)
+        self.assertTrue(self.connection.isOpen)
+
+    def test_unreachable(self) -> None:
+        """
+        An ICMP error ends a connection only while it is being opened.
+        """
+        self.establish()
+        self.connection.refuse()
+        self.assertTrue(self.connection.isOpen)
+
+    def test_endsOnce(self) -> None:
+        """
+        What has ended does not end again, and cannot be finished.
+        """
+        self.establish()
+        self.connection.vanish()
+        self.connection.abort()
+        self.connection.shutdownWrite()
+        self.connection.close()
+        self.assertEqual(self.ended, 1)
+        self.assertIsNone(self.clock.nextEvent())
+
+    def test_synReceivedGivesUp(self) -> None:
+        """
+        A half-open connection that is never confirmed is given up after a minute.
+        """
+        self.connection.accept(Segment(SYN, 500, 0, 5000))
+        self.clock.runUntil(120.0)
+        self.assertEqual((self.ended, len(self.sent)), (1, 6))
