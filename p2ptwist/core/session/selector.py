@@ -1,0 +1,217 @@
+"""
+Which path a datagram goes on.
+
+The relayed path is always there or coming back; a direct path comes and goes.  A direct path is
+trusted when something came on it, and while no datagram that was sent on it has waited too long for
+the next thing to come.  What is not trusted is still used, but not alone.
+
+=======================  ==================  ===================
+direct path              relay up            relay down
+=======================  ==================  ===================
+none                     C{RELAYED}          C{RELAYED}: is lost
+open, nothing heard yet  C{BOTH}             C{DIRECT}
+trusted                  C{DIRECT}           C{DIRECT}
+silent for too long      C{BOTH}             C{DIRECT}
+=======================  ==================  ===================
+"""
+
+from __future__ import annotations
+
+import enum
+from random import Random
+
+TRUST_LEAST = 0.3  # seconds; an acknowledgement may be held back, and a round trip may vary
+TRUST_MOST = 1.0  # seconds; what an application may notice when a path dies
+TRUST_ROUND_TRIPS = 3  # one for the answer, two for its delay: as long as QUIC's own probes
+PUNCH_FIRST = 1.0  # seconds before the first attempt to be direct again
+PUNCH_CAP = 60.0  # seconds; some 25 checks and a few signals each time cost nothing noticeable
+STEADY_AFTER = 30.0  # seconds; a path that lasted as long proves that the trouble is over
+
+
+class Route(enum.Enum):
+    """
+    Where a datagram is sent.
+    """
+
+    RELAYED = "relayed"
+    DIRECT = "direct"
+    BOTH = "both"
+
+
+class PathKind(enum.StrEnum):
+    """
+    What carries a session, as its application is told.
+    """
+
+    DIRECT = "direct"
+    RELAYED = "relayed"
+
+
+class PathSelector:
+    """
+    The choice of one session.
+
+    C{now} is always seconds on one monotonic clock and never decreases.
+
+    @ivar kind: what carries the session.  It does not follow every doubt: a direct path that is
+        only idle stays C{DIRECT}.
+    @ivar since: when L{kind} became what it is, on the same clock.
+    """
+
+    def __init__(self, now: float) -> None:
+        """
+        Start relayed, with the relay up.
+        """
+        self.kind = PathKind.RELAYED
+        self.since = now
+        self._told = PathKind.RELAYED
+        self._relayUp = True
+        self._openedAt: float | None = None
+        self._heard = False
+        self._roundTrip = 0.0
+        self._waitingSince: float | None = None
+        self._relayedSince: float | None = None
+
+    # What happens.
+
+    def directOpened(self, now: float, roundTrip: float) -> None:
+        """
+        A direct path was validated by a check, or moved to another address.
+
+        @param roundTrip: seconds that the check took.
+        """
+        if self._openedAt is None:
+            self._openedAt = now
+        self._heard = False
+        self._roundTrip = roundTrip
+        self._waitingSince = self._relayedSince = None
+
+    def directLost(self, now: float) -> float:
+        """
+        The direct path is gone for good.
+
+        @return: seconds that it was open, for L{Backoff.pathLasted}; 0 when there was none.
+        """
+        lasted = 0.0 if self._openedAt is None else now - self._openedAt
+        self._openedAt = None
+        self._heard = False
+        self._become(PathKind.RELAYED, now)
+        return lasted
+
+    def heardDirect(self, now: float) -> None:
+        """
+        A datagram of the session came on the present direct path, or a check was answered on it.
+        """
+        if self._openedAt is not None:
+            self._heard = True
+            self._waitingSince = self._relayedSince = None
+            self._become(PathKind.DIRECT, now)
+
+    def heardRelayed(self, now: float) -> None:
+        """
+        A datagram of the session came through the relay.
+
+        The other side is there, so the silence of a direct path that is not trusted means that it
+        does not carry: after one more trust time of it the session counts as relayed.
+        """
+        if self.kind is PathKind.RELAYED or self.trusted(now):
+            return
+        if self._relayedSince is None:
+            self._relayedSince = now
+        elif now - self._relayedSince >= self.trustTime:
+            self._become(PathKind.RELAYED, now)
+
+    def sentDirect(self, now: float) -> None:
+        """
+        A datagram of the session was sent on the direct path.
+        """
+        if self._waitingSince is None:
+            self._waitingSince = now
+
+    def roundTripMeasured(self, roundTrip: float) -> None:
+        """
+        @param roundTrip: seconds that a newer check on the direct path took.
+        """
+        self._roundTrip = roundTrip
+
+    def relayUp(self) -> None:
+        """
+        The link carries messages again.
+        """
+        self._relayUp = True
+
+    def relayDown(self) -> None:
+        """
+        The link carries nothing for the moment.
+        """
+        self._relayUp = False
+
+    # What to do.
+
+    @property
+    def trustTime(self) -> float:
+        """
+        Seconds that a datagram may wait for the next thing to come before the path is doubted.
+        """
+        return min(max(TRUST_LEAST, TRUST_ROUND_TRIPS * self._roundTrip), TRUST_MOST)
+
+    def trusted(self, now: float) -> bool:
+        """
+        @return: whether the direct path may carry a datagram alone.
+        """
+        if not self._heard:
+            return False
+        return self._waitingSince is None or now - self._waitingSince < self.trustTime
+
+    def route(self, now: float) -> Route:
+        """
+        @return: where a datagram is to be sent at C{now}.
+        """
+        if self._openedAt is None:
+            return Route.RELAYED
+        if self.trusted(now) or not self._relayUp:
+            return Route.DIRECT
+        return Route.BOTH
+
+    def pollChange(self) -> PathKind | None:
+        """
+        @return: what carries the session now when that is not what the last call said, else
+            C{None}.  It starts with C{RELAYED}.
+        """
+        if self.kind is self._told:
+            return None
+        self._told = self.kind
+        return self.kind
+
+    def _become(self, kind: PathKind, now: float) -> None:
+        if self.kind is not kind:
+            self.kind, self.since = kind, now
+
+
+class Backoff:
+    """
+    The waits of one session before it punches again.
+    """
+
+    def __init__(self, jitter: Random) -> None:
+        """
+        @param jitter: spreads the sessions that one cut ended.
+        """
+        self._jitter = jitter
+        self._attempts = 0
+
+    def pathLasted(self, seconds: float) -> None:
+        """
+        A direct path has ended that was open for so long.
+        """
+        if seconds >= STEADY_AFTER:
+            self._attempts = 0
+
+    def next(self) -> float:
+        """
+        @return: seconds to wait before the next attempt: between a half and the whole of 1, 2, 4,
+            … 60.
+        """
+        longest = min(PUNCH_FIRST * 2.0 ** min(self._attempts, 6), PUNCH_CAP)
+        self._attempts += 1
+        return self._jitter.uniform(longest / 2, longest)
