@@ -308,6 +308,7 @@ class CalledTests(SynchronousTestCase):
         spoiled in a single bit is refused, and ends the session before the application is asked.
         """
         good = proofOf(ALICE)
+        forAlice = proofText(FRESH, ALICE.publicKey, BOB.publicKey)
         spoiled = bytearray(good.signature)
         spoiled[40] ^= 0x04
         flipped = Proof(good.publicKey, bytes(spoiled))
@@ -315,6 +316,7 @@ class CalledTests(SynchronousTestCase):
             proofOf(ALICE, challenge=STALE),
             proofOf(MALLORY),
             proofOf(MALLORY, caller=ALICE),
+            Proof(MALLORY.publicKey, MALLORY.sign(forAlice)),
             proofOf(ALICE, called=MALLORY),
             proofOf(ALICE, called=ALICE),
             proofOf(BOB, caller=ALICE),

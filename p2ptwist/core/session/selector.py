@@ -84,7 +84,7 @@ class PathSelector:
             self._openedAt = now
         self._heard = False
         self._roundTrip = roundTrip
-        self._waitingSince = self._relayedSince = None
+        self._relayedSince = None
 
     def directLost(self, now: float) -> float:
         """
@@ -114,7 +114,7 @@ class PathSelector:
         The other side is there, so the silence of a direct path that is not trusted means that it
         does not carry: after one more trust time of it the session counts as relayed.
         """
-        if self.kind is PathKind.RELAYED or self.trusted(now):
+        if self.trusted(now):
             return
         if self._relayedSince is None:
             self._relayedSince = now
