@@ -22,6 +22,8 @@ from p2ptwist.errors import P2PError
 # Two programs that answer each other without any delay would stop the time for ever.  The busiest
 # honest instant is a host that reads a full receive buffer: some thousand events.
 MAX_EVENTS_PER_INSTANT = 200_000
+# Less than any real delay, more than what rounding makes of no delay at all.
+INSTANT = 1e-6  # seconds
 
 # The queue is swept when it is larger than this and mostly holds cancelled calls.
 _SWEEP_SIZE = 1024
@@ -164,6 +166,7 @@ class Clock:
         self._queue: list[tuple[float, int, Callable[..., object], tuple[Any, ...]]] = []
         self._voided: set[int] = set()
         self._eventsAtThisInstant = 0
+        self._instantEnd = 0.0
         self._running = False
 
     def seconds(self) -> float:
@@ -237,8 +240,9 @@ class Clock:
         self._moveTo(time)
 
     def _moveTo(self, time: float) -> None:
-        if time > self._now:
-            self._now = time
+        self._now = max(self._now, time)
+        if self._now > self._instantEnd:
+            self._instantEnd = self._now + INSTANT
             self._eventsAtThisInstant = 0
             return
         self._eventsAtThisInstant += 1

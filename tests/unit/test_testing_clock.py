@@ -122,20 +122,37 @@ class ClockTests(SynchronousTestCase):
 
     def test_livelock(self) -> None:
         """
-        A loop without any delay is found, instead of going on for ever.
+        A loop without any delay is found, instead of going on for ever, and so is one whose delay
+        is no more than a rounding error.
         """
-        self.assertGreater(MAX_EVENTS_PER_INSTANT, 10_000)
+        for delay in (0.0, 1e-12):
+            count = self.loop(delay)
+            self.assertTrue(0 <= count - MAX_EVENTS_PER_INSTANT <= 2, count)
+
+    def loop(self, delay: float) -> int:
+        """
+        @return: how often something ran that calls itself again after C{delay}.
+        """
+        clock = Clock(self.eventFailed)
         count = 0
 
         def again() -> None:
             nonlocal count
             count += 1
-            self.clock.callAt(self.clock.seconds(), again)
+            clock.callAt(clock.seconds() + delay, again)
 
         again()
         with self.assertRaises(TimeStandsStill):
-            self.clock.runUntil(1.0)
-        self.assertGreater(count, MAX_EVENTS_PER_INSTANT - 2)
+            clock.runUntil(1.0)
+        return count
+
+    def test_busyIsNoLoop(self) -> None:
+        """
+        Many events with honest delays between them are no loop.
+        """
+        for number in range(MAX_EVENTS_PER_INSTANT + 10):
+            self.clock.callAt(number * 2e-6, int)
+        self.clock.runUntil(10.0)
 
     def test_sweep(self) -> None:
         """
