@@ -28,11 +28,12 @@ class EarlyCredit:
     side keeps it unread.  Both sides count.
 
     @ivar available: bytes that are left.
+    @ivar lifted: whether the caller is admitted.
     """
 
     def __init__(self, limit: int = EARLY_LIMIT) -> None:
         self.available = limit
-        self._lifted = False
+        self.lifted = False
 
     def spend(self, count: int) -> None:
         """
@@ -58,11 +59,11 @@ class EarlyCredit:
         """
         The caller is admitted: there is no bound any more.
         """
-        self._lifted = True
+        self.lifted = True
         self.available = OFFSET_LIMIT
 
     def _take(self, count: int) -> None:
-        if not self._lifted:
+        if not self.lifted:
             self.available -= count
 
 

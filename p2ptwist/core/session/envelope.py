@@ -1,5 +1,5 @@
 """
-Envelopes: QUIC datagrams in messages of the rendezvous link.
+Envelopes: QUIC datagrams in relayed datagrams of the rendezvous link.
 
 An envelope is the byte 0x51, the session's name, and datagrams with two bytes of length before
 each.  Nothing else that peers send over a link begins so: a signal begins with its version.
@@ -28,7 +28,7 @@ SMALLEST_LIMIT = _HEAD.size + _LENGTH.size + DATAGRAM_LIMIT  # bytes
 @dataclass(frozen=True, slots=True)
 class Envelope:
     """
-    What one message of a link carries for a session.
+    What one relayed datagram of a link carries for a session.
 
     @ivar session: the session's name, exactly 8 bytes.
     @ivar datagrams: 1 to 64 of them, each of 1 to 1,200 bytes, in the order they were sent.
@@ -51,7 +51,7 @@ def encodeEnvelopes(session: bytes, datagrams: Iterable[bytes], limit: int) -> l
 
     @param session: the session's name, exactly 8 bytes.
     @param datagrams: each of 1 to 1,200 bytes.
-    @param limit: bytes that one message of the link may carry, at least L{SMALLEST_LIMIT}; what is
+    @param limit: bytes that a relayed datagram may carry, at least L{SMALLEST_LIMIT}; what is
         beyond the largest payload of a link is not used.
     @return: the payloads, none for no datagrams.
     @raise LocalUsageError: when an argument is out of its bounds.
