@@ -28,6 +28,8 @@ __all__ = [
     "RendezvousUnreachable",
     "STUNRefused",
     "STUNTimeout",
+    "SessionLost",
+    "SessionRefused",
 ]
 
 
@@ -130,3 +132,27 @@ class PathLost(_Outcome, ConnectionLost):
     """
     A direct path that worked has ended.
     """
+
+
+class SessionRefused(_Outcome, ConnectError):
+    """
+    The other peer would not have a session, or was not who it should be.
+
+    @ivar word: why, in one word: C{"not-admitted"}, C{"impostor"}, C{"protocol"}, C{"late"}.
+    """
+
+    def __init__(self, message: str, word: str) -> None:
+        super().__init__(message)
+        self.word = word
+
+
+class SessionLost(_Outcome, ConnectionLost):
+    """
+    A session with another peer has ended.
+
+    @ivar word: why, in one word: C{"closed"}, C{"replaced"}, C{"unreachable"} and others.
+    """
+
+    def __init__(self, message: str, word: str = "closed") -> None:
+        super().__init__(message)
+        self.word = word

@@ -26,7 +26,7 @@ from p2ptwist.core.ice.events import (
     SessionEnded,
     SignalQueued,
 )
-from p2ptwist.core.ice.signal import Signal, decodeSignal, encodeSignal
+from p2ptwist.core.ice.signal import Description, Signal, decodeSignal, encodeSignal
 from p2ptwist.core.nat import NATBehavior
 from p2ptwist.core.stun.message import Message, isSTUN
 from p2ptwist.errors import PathLost, PeerUnreachable, PunchFailed
@@ -51,6 +51,7 @@ class Punch:
         Datagrams that came before it was set are delivered when it is; at most 64 of them.
     @ivar openedAfter: seconds from the start until the path was open; C{None} before.
     @ivar unsent: datagrams that the socket refused, with whatever exception.
+    @ivar answered: whether the other side has described itself.
     """
 
     def __init__(
@@ -66,6 +67,7 @@ class Punch:
         """
         self.openedAfter: float | None = None
         self.unsent = 0
+        self.answered = False
         self._routes = routes
         self._agent = agent
         self._clock = clock
@@ -162,6 +164,13 @@ class Punch:
         self._agent.write(data, self._clock.seconds())
         self._pump.drain()
 
+    @property
+    def flowing(self) -> bool:
+        """
+        Whether a datagram written now would leave without waiting for consent.
+        """
+        return self._agent.isFlowing(self._clock.seconds())
+
     def signalReceived(self, data: bytes) -> None:
         """
         Take a signal that came over the channel.  One that is malformed is counted and dropped.
@@ -177,6 +186,7 @@ class Punch:
         """
         Take a signal that was decoded already.
         """
+        self.answered = self.answered or isinstance(signal, Description)
         self._agent.receiveSignal(signal, self._clock.seconds())
         self._pump.drain()
         self._routes.names(self, self._agent.fragments)

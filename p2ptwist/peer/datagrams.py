@@ -230,6 +230,11 @@ class DatagramPeer(Service):
         else:
             self.ignored += 1
 
+    def relayedReceived(self, sender: bytes, payload: bytes) -> None:
+        """
+        Ignore a relayed datagram: these paths are direct or none.
+        """
+
     def peerUnreachable(self, peer: bytes) -> None:
         """
         End the calls that wait for a peer which is not there.
@@ -315,8 +320,11 @@ class DatagramPeer(Service):
         """
         A peer calls.  When both call each other at once, the call of the larger key stands and the
         other one becomes its answer.
+
+        Messages keep their order, so an offer that comes after the answer to this side's call was
+        made in the knowledge of that call: it is another one, and does not cross it.
         """
-        crossing = self._calls.outgoing(sender)
+        crossing = [call for call in self._calls.outgoing(sender) if not call.answered]
         if crossing and self._key > sender:
             return
         if not self._calls.mayAdmit(sender) or not (crossing or self._accepts(sender)):

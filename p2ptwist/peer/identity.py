@@ -8,8 +8,10 @@ import os
 import stat
 import tempfile
 from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
 
+from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import (
@@ -19,11 +21,13 @@ from cryptography.hazmat.primitives.serialization import (
     PublicFormat,
     load_pem_private_key,
 )
+from cryptography.x509.oid import NameOID
 from zope.interface import implementer
 
 from p2ptwist.core.peerid import encodePeerID
 from p2ptwist.errors import IdentityUnusable
 from p2ptwist.interfaces import IIdentity
+from p2ptwist.net.quic import Credentials
 
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
 _LARGEST = 4096  # bytes; a PEM file with an Ed25519 key has 119
@@ -48,6 +52,27 @@ class Identity:
         @return: the signature of C{data}, exactly 64 bytes (RFC 8032).
         """
         return self._key.sign(data)
+
+    def credentials(self) -> Credentials:
+        """
+        @return: a self-signed certificate of this key, and the key, for the called side of a
+            session.  Nothing in it counts but the key, so it is valid for ever.
+        """
+        name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "p2ptwist")])
+        certificate = (
+            x509.CertificateBuilder()
+            .subject_name(name)
+            .issuer_name(name)
+            .public_key(self._key.public_key())
+            .serial_number(1)
+            .not_valid_before(datetime(2000, 1, 1, tzinfo=UTC))
+            .not_valid_after(datetime(2999, 12, 31, tzinfo=UTC))
+            .sign(self._key, None)
+        )
+        return Credentials(
+            certificate.public_bytes(Encoding.PEM),
+            self._key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()),
+        )
 
 
 def generateIdentity() -> Identity:

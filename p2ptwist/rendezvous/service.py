@@ -25,7 +25,7 @@ from p2ptwist.core.link.messages import UNKNOWN_ADDRESS
 from p2ptwist.core.link.node import Node
 from p2ptwist.errors import PortUnusable
 from p2ptwist.rendezvous.connections import NodeConnections, addressOf
-from p2ptwist.rendezvous.signatures import verifySignature
+from p2ptwist.net.signatures import verifySignature
 
 DRAIN_DELAY = 2.0  # seconds that peers have to read their goodbye when the node stops
 

@@ -31,7 +31,7 @@ from p2ptwist.core.session.control import (
 )
 from p2ptwist.core.session.errors import SessionViolation
 from p2ptwist.peer.identity import Identity
-from p2ptwist.rendezvous.signatures import verifySignature
+from p2ptwist.net.signatures import verifySignature
 
 
 def identityOf(number: int) -> Identity:

@@ -204,6 +204,12 @@ class Agent:
         self._flush()
         self._renewConsent()
 
+    def isFlowing(self, now: float) -> bool:
+        """
+        @return: whether data written at C{now} would leave without waiting.
+        """
+        return self._path.consent is not None and self._path.consent.isFresh(now)
+
     def acceptsFrom(self, address: HostPort) -> bool:
         """
         @return: whether the other side has proved to be at C{address}.

@@ -76,13 +76,18 @@ class Consent:
         """
         self._heard = self._refreshed = now
 
+    def isFresh(self, now: float) -> bool:
+        """
+        @return: whether data would pass at C{now} without waiting.
+        """
+        return now - self._lastData <= PAUSE or now - self._granted <= PAUSE
+
     def mayPass(self, now: float) -> bool:
         """
         @return: whether data may be sent at C{now}; if so it counts as sent.  If not, a check is
             due at once.
         """
-        flowing = now - self._lastData <= PAUSE
-        if flowing or now - self._granted <= PAUSE:
+        if self.isFresh(now):
             self._lastData = self._refreshed = now
             return True
         self._held = True

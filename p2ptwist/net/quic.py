@@ -1,0 +1,305 @@
+"""
+QUIC for sessions: the library C{qh3} behind the few verbs that a session needs.
+
+Nothing else in the package imports the library, so that it can be replaced.  A connection here
+knows one constant virtual address for the other side: paths are the session's business.
+"""
+
+from __future__ import annotations
+
+import ssl
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from qh3.quic import events
+from qh3.quic.configuration import QuicConfiguration
+from qh3.quic.connection import QuicConnection
+
+ALPN = "p2ptwist/1"
+DATAGRAM_LENGTH = 1200  # bytes; RFC 9000 section 14: what every path must carry
+# Bytes of an application's datagram: what is left of a QUIC datagram beside header, frame and tag.
+MESSAGE_LENGTH = 1150
+CONTROL_STREAM = 1  # the first bidirectional stream of the called side; RFC 9000 section 2.1
+VIRTUAL_ADDRESS = ("192.0.2.1", 1)  # RFC 5737: an address that is nobody's
+# Seconds.  Whether the other side is there is for the paths to find out; QUIC keeps its state.
+_IDLE_TIMEOUT = 86_400.0
+# Flow control is by grants, see p2ptwist.core.session.credit; QUIC's own never closes.
+_OPEN_WINDOW = 1 << 40
+_ED25519 = 0x0807  # the signature scheme; RFC 8446 section 4.2.3
+
+
+@dataclass(frozen=True, slots=True)
+class HandshakeDone:
+    """
+    The connection is encrypted.
+
+    @ivar peerKey: the raw Ed25519 key of the called side's certificate, 32 bytes; empty when it
+        is of another kind.  L{None} on the called side, which has seen no certificate.
+    """
+
+    peerKey: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class StreamReceived:
+    """
+    Bytes of a stream, in order.
+
+    @ivar ended: whether they are the last.
+    """
+
+    stream: int
+    data: bytes
+    ended: bool
+
+
+@dataclass(frozen=True, slots=True)
+class StreamAborted:
+    """
+    The other side gave up sending on a stream.
+    """
+
+    stream: int
+    code: int
+
+
+@dataclass(frozen=True, slots=True)
+class StreamStopped:
+    """
+    The other side wants no more of a stream.
+    """
+
+    stream: int
+    code: int
+
+
+@dataclass(frozen=True, slots=True)
+class MessageReceived:
+    """
+    An application's datagram.
+    """
+
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Terminated:
+    """
+    The connection is over.
+
+    @ivar code: of CONNECTION_CLOSE.
+    @ivar reason: its text.
+    @ivar byApplication: whether C{code} is the session's own, or QUIC's.
+    """
+
+    code: int
+    reason: str
+    byApplication: bool
+
+
+QUICEvent = (
+    HandshakeDone | StreamReceived | StreamAborted | StreamStopped | MessageReceived | Terminated
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """
+    What the called side proves its identity with, both in PEM form.
+    """
+
+    certificate: bytes
+    privateKey: bytes
+
+
+class QUIC:
+    """
+    One QUIC connection.
+    """
+
+    def __init__(self, connection: QuicConnection, called: bool) -> None:
+        """
+        Use L{callingQUIC} or L{calledQUIC}.
+        """
+        self._connection = connection
+        self._called = called
+        self._events: deque[QUICEvent] = deque()
+
+    def receive(self, datagrams: Iterable[bytes], now: float) -> None:
+        """
+        Take datagrams that came, over whatever path.  What is malformed or forged has no effect.
+        """
+        for datagram in datagrams:
+            self._connection.receive_datagram(datagram, VIRTUAL_ADDRESS, now)
+        self._collect()
+
+    def takeDatagrams(self, now: float) -> list[bytes]:
+        """
+        @return: everything there is to send at C{now}.
+        """
+        return [data for data, _ in self._connection.datagrams_to_send(now)]
+
+    def deadline(self) -> float | None:
+        """
+        @return: when L{handleTimeout} must be called next.
+        """
+        timer: float | None = self._connection.get_timer()
+        return timer
+
+    def handleTimeout(self, now: float) -> None:
+        """
+        Do what is due.
+        """
+        self._connection.handle_timer(now)
+        self._collect()
+
+    def pollEvent(self) -> QUICEvent | None:
+        """
+        @return: the next event.
+        """
+        return self._events.popleft() if self._events else None
+
+    def openStream(self) -> int:
+        """
+        @return: the number of a new bidirectional stream; it exists once something is sent on it.
+        """
+        stream: int = self._connection.get_next_available_stream_id()
+        return stream
+
+    def send(self, stream: int, data: bytes | memoryview, ended: bool = False) -> None:
+        """
+        Queue bytes on a stream.
+
+        @param ended: whether they are the last.
+        """
+        self._connection.send_stream_data(stream, data, ended)
+
+    def queued(self, stream: int | None = None) -> int:
+        """
+        @return: bytes of a stream, or of all, that were not sent for the first time yet.
+        """
+        return self._connection.get_send_buffer_size(stream)
+
+    def abort(self, stream: int, code: int) -> None:
+        """
+        Give up sending on a stream.
+        """
+        self._connection.reset_stream(stream, code)
+
+    def stop(self, stream: int, code: int) -> None:
+        """
+        Want no more of a stream.
+        """
+        self._connection.stop_stream(stream, code)
+
+    def sendMessage(self, data: bytes) -> None:
+        """
+        Queue an application's datagram, at most L{MESSAGE_LENGTH} bytes.
+        """
+        self._connection.send_datagram_frame(data)
+
+    def ping(self) -> None:
+        """
+        Have something sent that the other side must acknowledge.
+        """
+        self._connection.send_ping(0)
+
+    def close(self, code: int, reason: str) -> None:
+        """
+        End the connection; the last datagram is there to be taken.
+        """
+        self._connection.close(error_code=code, reason_phrase=reason)
+
+    def _collect(self) -> None:
+        while (event := self._connection.next_event()) is not None:
+            translated = self._translate(event)
+            if translated is not None:
+                self._events.append(translated)
+
+    def _translate(self, event: events.QuicEvent) -> QUICEvent | None:
+        if isinstance(event, events.StreamDataReceived):
+            return StreamReceived(event.stream_id, event.data, event.end_stream)
+        if isinstance(event, events.DatagramFrameReceived):
+            return MessageReceived(event.data)
+        if isinstance(event, events.HandshakeCompleted):
+            return HandshakeDone(None if self._called else self._peerKey())
+        if isinstance(event, events.StreamReset):
+            return StreamAborted(event.stream_id, event.error_code)
+        if isinstance(event, events.StopSendingReceived):
+            return StreamStopped(event.stream_id, event.error_code)
+        if isinstance(event, events.ConnectionTerminated):
+            # Only CONNECTION_CLOSE of the transport names the frame that it is about.
+            byApplication = event.frame_type is None
+            return Terminated(event.error_code, event.reason_phrase, byApplication)
+        return None
+
+    def _peerKey(self) -> bytes:
+        certificate = self._connection.get_peercert()
+        if certificate is None:
+            return b""
+        try:
+            key = x509.load_der_x509_certificate(certificate.public_bytes()).public_key()
+        except (ValueError, x509.InvalidVersion):
+            return b""
+        if not isinstance(key, Ed25519PublicKey):
+            return b""
+        return key.public_bytes(Encoding.Raw, PublicFormat.Raw)
+
+
+def callingQUIC(now: float) -> QUIC:
+    """
+    @return: the caller's side, with its first datagrams there to be taken.
+    """
+    configuration = _configuration(isClient=True)
+    # Who the other side is is checked by its key, not by certificate authorities.
+    configuration.verify_mode = ssl.CERT_NONE
+    configuration.signature_algorithms = [_ED25519]
+    configuration.server_name = "p2ptwist"
+    connection = QuicConnection(configuration=configuration)
+    connection.connect(VIRTUAL_ADDRESS, now)
+    return QUIC(connection, called=False)
+
+
+def calledQUIC(credentials: Credentials, destination: bytes) -> QUIC:
+    """
+    @param destination: the connection ID that the first datagram goes to; L{destinationOf} it.
+    @return: the called side, which waits for that datagram.
+    """
+    configuration = _configuration(isClient=False)
+    configuration.load_cert_chain(credentials.certificate, credentials.privateKey)
+    connection = QuicConnection(
+        configuration=configuration, original_destination_connection_id=destination
+    )
+    return QUIC(connection, called=True)
+
+
+def destinationOf(datagram: bytes) -> bytes | None:
+    """
+    @return: the destination connection ID of a datagram that may begin a connection (RFC 9000
+        section 17.2.2), 8 to 20 bytes; L{None} for any other datagram.
+    """
+    # Long header, fixed bit, type Initial, version 1; a first datagram has at least 1,200 bytes.
+    if len(datagram) < DATAGRAM_LENGTH or datagram[0] & 0xF0 != 0xC0:
+        return None
+    length = datagram[5]
+    if datagram[1:5] != b"\x00\x00\x00\x01" or not 8 <= length <= 20:
+        return None
+    return datagram[6 : 6 + length]
+
+
+def _configuration(isClient: bool) -> QuicConfiguration:
+    return QuicConfiguration(
+        is_client=isClient,
+        alpn_protocols=[ALPN],
+        idle_timeout=_IDLE_TIMEOUT,
+        max_data=_OPEN_WINDOW,
+        max_stream_data=_OPEN_WINDOW,
+        max_datagram_size=DATAGRAM_LENGTH,
+        max_datagram_frame_size=DATAGRAM_LENGTH,
+        # What fits one path must fit every other.
+        probe_datagram_size=False,
+    )

@@ -1,0 +1,260 @@
+"""
+What carries the datagrams of one session: the relay at once, and a direct path when there is one.
+
+The caller looks for direct paths, again and again while there is none; the other side answers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from random import Random
+from typing import Protocol
+
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from p2ptwist.core.errors import MalformedDatagram
+from p2ptwist.core.ice.candidate import Candidate
+from p2ptwist.core.ice.signal import decodeSignal
+from p2ptwist.core.nat import NATBehavior
+from p2ptwist.core.session.selector import Backoff, PathKind, PathSelector, Route
+from p2ptwist.interfaces import IPathReceiver
+from p2ptwist.net.puncher import Punch, Puncher, isOffer
+
+
+class LocalAddresses(Protocol):
+    """
+    Where this side can be reached: L{p2ptwist.net.localcandidates.LocalCandidates}.
+    """
+
+    complete: bool
+    behavior: NATBehavior
+
+    def candidates(self) -> tuple[Candidate, ...]:
+        """
+        @return: the addresses known at this moment.
+        """
+
+
+@implementer(IPathReceiver)
+class Carrier:
+    """
+    The paths of one session.
+
+    @ivar failure: why the latest attempt to be direct failed; L{None} before one did.
+    """
+
+    def __init__(
+        self,
+        clock: IReactorTime,
+        puncher: Puncher,
+        local: LocalAddresses,
+        random: Random,
+        relay: Callable[[Sequence[bytes]], object],
+        deliver: Callable[[Sequence[bytes]], object],
+        signal: Callable[[bytes], object],
+        probe: Callable[[], object],
+        changed: Callable[[], object],
+    ) -> None:
+        """
+        @param puncher: of the port that direct paths use.
+        @param local: this side's addresses.
+        @param random: spreads repeated attempts.
+        @param relay: sends datagrams through the rendezvous node.
+        @param deliver: takes datagrams that came on a direct path.
+        @param signal: sends a signal to the other side, inside the session.
+        @param probe: has something sent that the other side answers.
+        @param changed: called when the path that carries the session is another one.
+        """
+        self.failure: Exception | None = None
+        self._clock = clock
+        self._puncher = puncher
+        self._local = local
+        self._relay = relay
+        self._deliver = deliver
+        self._signal = signal
+        self._probe = probe
+        self._changed = changed
+        self._selector = PathSelector(clock.seconds())
+        self._backoff = Backoff(random)
+        self._calling = False
+        self._closed = False
+        self._attempt: Punch | None = None
+        self._direct: Punch | None = None
+        self._retry: IDelayedCall | None = None
+
+    @property
+    def kind(self) -> PathKind:
+        """
+        What carries the session.
+        """
+        return self._selector.kind
+
+    @property
+    def direct(self) -> Punch | None:
+        """
+        The direct path; L{None} when there is none.
+        """
+        return self._direct
+
+    def call(self) -> None:
+        """
+        Look for a direct path, from now on whenever there is none.
+        """
+        self._calling = True
+        self._attempt = self._puncher.call(
+            self._signal,
+            self._local.candidates(),
+            complete=self._local.complete,
+            behavior=self._local.behavior,
+        )
+        self._watch(self._attempt)
+
+    def signalReceived(self, data: bytes) -> None:
+        """
+        Take a signal of the other side.
+        """
+        try:
+            signal = decodeSignal(data)
+        except MalformedDatagram:
+            return
+        for punch in (self._attempt, self._direct):
+            if punch is not None and punch.session == signal.session:
+                punch.takeSignal(signal)
+                return
+        if isOffer(signal) and not self._calling and not self._closed:
+            # The other side looks for a path anew: what it tried before is over.
+            if self._attempt is not None:
+                self._attempt.close("a newer attempt")
+            self._attempt = self._puncher.answer(
+                signal,
+                self._signal,
+                self._local.candidates(),
+                complete=self._local.complete,
+                behavior=self._local.behavior,
+            )
+            self._watch(self._attempt)
+
+    def addressesChanged(self) -> None:
+        """
+        Tell the other side of more addresses.
+        """
+        if self._attempt is not None:
+            local = self._local
+            self._attempt.addCandidates(local.candidates(), local.complete, local.behavior)
+
+    def send(self, datagrams: Sequence[bytes]) -> None:
+        """
+        Send datagrams on the path, or the paths, of this moment.
+        """
+        now = self._clock.seconds()
+        route = self._selector.route(now)
+        direct = self._direct
+        if direct is not None and route is not Route.RELAYED:
+            if not direct.flowing:
+                # Consent has to be renewed first, which takes a round trip.
+                route = Route.BOTH
+            for datagram in datagrams:
+                direct.write(datagram)
+            self._selector.sentDirect(now)
+        if route is not Route.DIRECT:
+            self._relay(datagrams)
+
+    def relayedReceived(self) -> None:
+        """
+        Datagrams came through the relay.
+        """
+        self._selector.heardRelayed(self._clock.seconds())
+        self._pollChange()
+
+    def relayUp(self) -> None:
+        """
+        The link carries messages again.
+        """
+        self._selector.relayUp()
+
+    def relayDown(self) -> None:
+        """
+        The link carries nothing for the moment.
+        """
+        self._selector.relayDown()
+
+    def close(self, reason: str) -> None:
+        """
+        End the direct path and every attempt.
+        """
+        self._closed = True
+        if self._retry is not None:
+            self._retry.cancel()
+            self._retry = None
+        for punch in (self._attempt, self._direct):
+            if punch is not None:
+                punch.close(reason)
+        self._attempt = self._direct = None
+
+    # IPathReceiver
+
+    def datagramReceived(self, data: bytes) -> None:
+        """
+        A datagram of the session came directly.
+        """
+        self._selector.heardDirect(self._clock.seconds())
+        self._deliver((data,))
+        self._pollChange()
+
+    def pathMoved(self) -> None:
+        """
+        The direct path goes to another address.
+        """
+        if self._direct is not None:
+            self._selector.directOpened(self._clock.seconds(), self._direct.roundTrip or 0.0)
+        self._changed()
+
+    def pathLost(self, reason: Failure) -> None:
+        """
+        Seen by L{_over}, which covers attempts as well.
+        """
+
+    # Attempts.
+
+    def _watch(self, punch: Punch) -> None:
+        punch.whenOpen().addCallbacks(self._opened, lambda _: None)
+        punch.whenOver().addCallback(self._over, punch)
+
+    def _opened(self, punch: Punch) -> None:
+        if self._closed or punch is not self._attempt:
+            return
+        former, self._direct, self._attempt = self._direct, punch, None
+        if former is not None:
+            former.close("a newer path")
+        self._selector.directOpened(self._clock.seconds(), punch.roundTrip or 0.0)
+        punch.receiver = self
+        # Nothing can be heard on it, and so it is not trusted, before something is sent.
+        self._probe()
+
+    def _over(self, reason: BaseException | None, punch: Punch) -> None:
+        if punch is self._attempt:
+            self._attempt = None
+            self.failure = reason if isinstance(reason, Exception) else None
+        elif punch is self._direct:
+            self._direct = None
+            lasted = self._selector.directLost(self._clock.seconds())
+            self._backoff.pathLasted(lasted)
+            self._probe()
+            self._pollChange()
+        if self._calling and not self._closed and not self._attempt and not self._direct:
+            self._retryLater()
+
+    def _retryLater(self) -> None:
+        if self._retry is None:
+            self._retry = self._clock.callLater(self._backoff.next(), self._again)
+
+    def _again(self) -> None:
+        self._retry = None
+        if not self._closed and self._direct is None and self._attempt is None:
+            self.call()
+
+    def _pollChange(self) -> None:
+        if self._selector.pollChange() is not None and not self._closed:
+            self._changed()

@@ -1,0 +1,117 @@
+"""
+Where one peer can be reached: its UDP port, its addresses, and the direct paths from it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from random import Random
+from typing import Any
+
+from twisted.internet.defer import CancelledError, Deferred, DeferredList
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from p2ptwist.core.address import HostPort
+from p2ptwist.errors import LinkDown, NameNotResolved, STUNTimeout
+from p2ptwist.interfaces import IWelcome
+from p2ptwist.net.datagramport import DatagramPort
+from p2ptwist.net.hostaddresses import hostAddresses
+from p2ptwist.net.latch import Latch
+from p2ptwist.net.localcandidates import LocalCandidates
+from p2ptwist.net.names import resolveAddress
+from p2ptwist.net.puncher import Puncher
+
+_log = Logger()
+
+
+class Reach:
+    """
+    One run of a peer's UDP port.  Single use: a peer that starts again makes another one.
+
+    @ivar port: the open port.
+    @ivar puncher: makes direct paths from it.
+    @ivar local: its addresses.
+    @ivar gathered: settles when the first round of gathering is over.
+    """
+
+    def __init__(
+        self,
+        reactor: Any,
+        randomBytes: Callable[[int], bytes],
+        interface: str,
+        port: int,
+        stunServers: Sequence[HostPort] | None,
+    ) -> None:
+        """
+        Open the port.
+
+        @raise PortUnusable: when that is impossible.
+        """
+        self.port = DatagramPort(reactor, interface, port)
+        self.port.listen()
+        self.puncher = Puncher(reactor, self.port.write, randomBytes)
+        self.port.addConsumer(self.puncher.datagramReceived)
+        self.local = LocalCandidates(
+            reactor,
+            self.port,
+            partial(hostAddresses, reactor),
+            Random(randomBytes(16)),
+            isBusy=lambda: len(self.puncher) > 0,
+        )
+        self.gathered: Latch[None] = Latch()
+        self._reactor = reactor
+        self._stunServers = stunServers
+        self._gathering: Deferred[None] | None = None
+        self._stopped = False
+
+    def linkUp(self, welcome: IWelcome) -> None:
+        """
+        Find out the addresses, with the STUN servers that were named, or else the node's.
+        """
+        self._stopGathering()
+        if not self._stopped:
+            self._gathering = Deferred.fromCoroutine(self._gather(welcome))
+            self._gathering.addErrback(self._gatheringFailed)
+
+    def stop(self, reason: str) -> Deferred[None]:
+        """
+        End every path, and close the port.
+
+        @return: a Deferred that fires when nothing is left.
+        """
+        self._stopped = True
+        self._stopGathering()
+        self.puncher.close(reason)
+        self.gathered.settle(Failure(LinkDown("the peer was stopped")))
+        ended = [self.port.stopListening(), self.local.stop()]
+        return DeferredList(ended, consumeErrors=True).addCallback(lambda _: None)
+
+    async def _gather(self, welcome: IWelcome) -> None:
+        named = self._stunServers
+        problems: list[Failure] = []
+        servers: list[HostPort] = []
+        for host, port in welcome.stunServers if named is None else named:
+            try:
+                ipv6 = not self.port.hasIPv4
+                servers.append(await resolveAddress(self._reactor, host, port, ipv6=ipv6))
+            except NameNotResolved:
+                problems.append(Failure())
+        problems += await self.local.gather(servers)
+        for problem in problems:
+            _log.warn("{reason}", reason=problem.getErrorMessage())
+        if not named or self.local.answered:
+            self.gathered.settle(None)
+        else:
+            useless = Failure(STUNTimeout("no STUN server that was named can be used from here"))
+            self.gathered.settle(problems[0] if problems else useless)
+
+    def _stopGathering(self) -> None:
+        if self._gathering is not None:
+            self._gathering.cancel()
+
+    def _gatheringFailed(self, failure: Failure) -> None:
+        if not failure.check(CancelledError):
+            _log.failure("this peer's addresses are not known", failure)
+            self.gathered.settle(failure)

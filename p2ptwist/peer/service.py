@@ -1,0 +1,446 @@
+"""
+A peer: what an application holds to listen for other peers and to connect to them.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from random import Random
+from typing import Any
+
+from twisted.application.service import IService, Service
+from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
+from twisted.internet.error import CannotListenError, NoProtocol
+from twisted.internet.interfaces import IListeningPort, IProtocol, IProtocolFactory
+from twisted.internet.task import deferLater
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from p2ptwist.core.address import HostPort
+from p2ptwist.core.errors import LocalUsageError
+from p2ptwist.core.peerid import decodePeerID, encodePeerID
+from p2ptwist.core.session.control import CloseCode
+from p2ptwist.errors import LinkDown, SessionLost, SessionRefused
+from p2ptwist.interfaces import ILink, ILinkReceiver, IWelcome
+from p2ptwist.peer.address import PeerAddress
+from p2ptwist.peer.identity import Identity
+from p2ptwist.peer.reach import Reach
+from p2ptwist.peer.session import Session
+from p2ptwist.peer.sessions import Sessions
+from p2ptwist.peer.stream import Stream
+from p2ptwist.peer.streamtable import encodeHeader
+
+LINGER = 2.0  # seconds that what was written has to leave when the service stops
+_LINGER_STEP = 0.02  # seconds between two looks at it
+
+_log = Logger()
+
+Policy = Callable[[str], bool]
+
+
+def everyone(peerID: str) -> bool:
+    """
+    The policy that admits every peer.
+    """
+    return True
+
+
+def allowing(peerIDs: Sequence[str]) -> Policy:
+    """
+    @return: the policy that admits these peers, and no others.
+    @raise LocalUsageError: when one of them is not a peer ID.
+    """
+    allowed = frozenset(encodePeerID(decodePeerID(each)) for each in peerIDs)
+    return lambda peerID: peerID in allowed
+
+
+@dataclass(frozen=True, slots=True)
+class PathEvent:
+    """
+    What carries a session is another path than before.
+
+    @ivar peerID: the other peer.
+    @ivar kind: C{"direct"} or C{"relayed"}.
+    @ivar transport: C{"udp"}, or C{"tcp"} for the relay.
+    @ivar remote: the address that a direct path goes to.
+    @ivar roundTrip: seconds, on a direct path.
+    """
+
+    peerID: str
+    kind: str
+    transport: str
+    remote: HostPort | None
+    roundTrip: float | None
+
+
+@implementer(IListeningPort)
+class Listening:
+    """
+    A service that this peer offers.
+    """
+
+    def __init__(self, peer: PeerService, service: str, factory: IProtocolFactory) -> None:
+        self.service = service
+        self.factory = factory
+        self._peer = peer
+
+    def startListening(self) -> None:
+        """
+        Offer it.
+
+        @raise CannotListenError: when the peer offers a service of that name already.
+        """
+        self._peer.offer(self)
+        self.factory.doStart()
+
+    def stopListening(self) -> Deferred[None] | None:
+        """
+        Offer it no more.  Streams that are open go on.
+        """
+        if self._peer.withdraw(self):
+            self.factory.doStop()
+        return None
+
+    def getHost(self) -> PeerAddress:
+        """
+        @return: this peer, and the service.
+        """
+        return PeerAddress(self._peer.peerID, self.service)
+
+
+@implementer(ILinkReceiver)
+class _LinkEars:
+    """
+    What one of several links tells the peer.
+    """
+
+    def __init__(self, peer: PeerService, link: ILink) -> None:
+        self._peer = peer
+        self._link = link
+
+    def linkUp(self, welcome: IWelcome) -> None:
+        self._peer.linkUp(self._link, welcome)
+
+    def linkDown(self, reason: Failure) -> None:
+        self._peer.linkDown(self._link)
+
+    def messageReceived(self, sender: bytes, payload: bytes) -> None: ...
+
+    def relayedReceived(self, sender: bytes, payload: bytes) -> None:
+        self._peer.relayedReceived(self._link, sender, payload)
+
+    def peerUnreachable(self, peer: bytes) -> None:
+        self._peer.peerUnreachable(self._link, peer)
+
+
+class PeerService(Service):
+    """
+    A peer that others reach by its peer ID: encrypted, authenticated streams, usable after one
+    relayed round trip and on the direct path as soon as there is one.
+
+    @ivar peerID: what others call this peer by.
+    """
+
+    def __init__(
+        self,
+        reactor: Any,
+        identity: Identity,
+        links: Sequence[ILink],
+        *,
+        policy: Policy = everyone,
+        stunServers: Sequence[HostPort] | None = None,
+        interface: str = "",
+        port: int = 0,
+        randomBytes: Callable[[int], bytes] = os.urandom,
+    ) -> None:
+        """
+        @param reactor: a Twisted reactor, or a host of a simulated Internet.
+        @param links: links to rendezvous nodes with the same identity, the preferred one first;
+            they start and stop with this service.
+        @param policy: decides, by its peer ID, whether a peer that proved itself may connect.
+        @param stunServers: names or literal addresses, and ports; L{None} for those that the
+            rendezvous node names.
+        @param interface: a literal address to bind the UDP port to; empty for all of them.
+        @param port: the local UDP port; 0 for any.
+        @param randomBytes: a cryptographic source; tests on a simulated Internet pass a seeded one.
+        """
+        if not links:
+            raise LocalUsageError("a peer needs at least one rendezvous node")
+        self.peerID = identity.peerID
+        self._reactor = reactor
+        self._identity = identity
+        self._links = list(links)
+        self._policy = policy
+        self._randomBytes = randomBytes
+        self._makeReach = partial(Reach, reactor, randomBytes, interface, port, stunServers)
+        self._reach: Reach | None = None
+        self._services: dict[str, Listening] = {}
+        self._observers: list[Callable[[PathEvent], object]] = []
+        self._messageReceiver: Callable[[str, bytes], object] | None = None
+        self._sessions = Sessions(reactor, identity, self, Random(randomBytes(16)), randomBytes)
+
+    # IService
+
+    def startService(self) -> None:
+        """
+        Open the UDP port, and bring the links up.
+
+        @raise PortUnusable: when the port cannot be opened.
+        """
+        self._reach = self._makeReach()
+        self._reach.local.observe(self._sessions.addressesChanged)
+        super().startService()
+        for link in self._links:
+            link.receiver = _LinkEars(self, link)
+            IService(link).startService()
+
+    def stopService(self) -> Deferred[None]:
+        """
+        Send what was written, for at most 2 s; end every session, tell the other sides, and free
+        everything.
+
+        @return: a Deferred that fires when nothing is left.
+        """
+        super().stopService()
+        return Deferred.fromCoroutine(self._stop())
+
+    # The application's side.
+
+    def whenReady(self) -> Deferred[None]:
+        """
+        @return: a Deferred that fires when others can reach this peer: the first link is up, and
+            its addresses are known.  Fails when the first attempt at the link does, or the STUN
+            servers that were named are of no use.
+        """
+        return Deferred.fromCoroutine(self._becomeReady())
+
+    def listen(self, service: str, factory: IProtocolFactory) -> Listening:
+        """
+        Offer a service.
+
+        @param service: its name, 1 to 64 bytes of UTF-8.
+        @param factory: makes a protocol for each stream that another peer opens to it.
+        @return: the offer, which L{Listening.stopListening} ends.
+        @raise CannotListenError: when there is a service of that name.
+        """
+        encodeHeader(service)
+        listening = Listening(self, service, factory)
+        listening.startListening()
+        return listening
+
+    def connect(self, peerID: str, service: str, factory: IProtocolFactory) -> Deferred[IProtocol]:
+        """
+        Open a stream to a service of another peer.  A session is made if there is none.
+
+        @return: a Deferred that fires with the connected protocol; fails with
+            L{p2ptwist.errors.PeerUnreachable}, L{p2ptwist.errors.SessionRefused}, or why there is
+            no link.  It can be cancelled.
+        @raise LocalUsageError: when C{peerID} is none, or this peer's own, or C{service} no name.
+        """
+        peer = decodePeerID(peerID)
+        encodeHeader(service)
+        if peerID == self.peerID:
+            raise LocalUsageError("that is this program's own peer ID; name the other program's")
+        return Deferred.fromCoroutine(self._connect(peer, service, factory))
+
+    def sendMessage(self, peerID: str, data: bytes) -> None:
+        """
+        Send a datagram within the session with a peer: it may be lost.
+
+        @param data: at most 1,150 bytes.
+        @raise SessionLost: when there is no session with that peer.
+        """
+        session = self._sessions.current(decodePeerID(peerID))
+        if session is None:
+            raise SessionLost(f"there is no session with {peerID}: connect first")
+        session.sendMessage(data)
+
+    def receiveMessages(self, receiver: Callable[[str, bytes], object]) -> None:
+        """
+        @param receiver: called with the peer ID and the bytes of each datagram that comes.
+        """
+        self._messageReceiver = receiver
+
+    def observe(self, observer: Callable[[PathEvent], object]) -> None:
+        """
+        @param observer: called whenever another path carries a session.
+        """
+        self._observers.append(observer)
+
+    def path(self, peerID: str) -> PathEvent | None:
+        """
+        @return: what carries the session with a peer now; L{None} when there is none.
+        """
+        session = self._sessions.current(decodePeerID(peerID))
+        return None if session is None else _pathOf(session)
+
+    # Listening
+
+    def offer(self, listening: Listening) -> None:
+        """
+        See L{Listening.startListening}.
+        """
+        if listening.service in self._services:
+            taken = OSError(f"this peer offers a service {listening.service!r} already")
+            raise CannotListenError(None, listening.service, taken)
+        self._services[listening.service] = listening
+
+    def withdraw(self, listening: Listening) -> bool:
+        """
+        See L{Listening.stopListening}.
+
+        @return: whether it was offered.
+        """
+        if self._services.get(listening.service) is not listening:
+            return False
+        del self._services[listening.service]
+        return True
+
+    # SessionOwner
+
+    def admits(self, session: Session) -> bool:
+        """
+        @return: whether the policy admits the peer, and there is something for it.
+        """
+        if not self._services:
+            return False
+        try:
+            return bool(self._policy(session.peerID))
+        except Exception:
+            _log.failure("the policy failed to decide about a peer, which is refused")
+            return False
+
+    def accept(self, session: Session, stream: Stream) -> IProtocol | None:
+        """
+        @return: the protocol for a stream that the other side opened.
+        """
+        listening = self._services.get(stream.service)
+        if listening is None:
+            return None
+        try:
+            return listening.factory.buildProtocol(stream.getPeer())
+        except Exception:
+            _log.failure("the factory of {service} failed", service=stream.service)
+            return None
+
+    def sessionChanged(self, session: Session) -> None:
+        """
+        Tell the observers.
+        """
+        for observer in self._observers:
+            try:
+                observer(_pathOf(session))
+            except Exception:
+                _log.failure("an observer of paths failed")
+
+    def messageReceived(self, session: Session, data: bytes) -> None:
+        """
+        Give a datagram to the application.
+        """
+        if self._messageReceiver is not None:
+            try:
+                self._messageReceiver(session.peerID, data)
+            except Exception:
+                _log.failure("the receiver of datagrams failed")
+
+    # Links
+
+    def linkUp(self, link: ILink, welcome: IWelcome) -> None:
+        """
+        A link carries messages.
+        """
+        if self._reach is not None:
+            self._reach.linkUp(welcome)
+        self._sessions.linkUp(link)
+
+    def linkDown(self, link: ILink) -> None:
+        """
+        A link carries nothing for the moment.
+        """
+        self._sessions.linkDown(link)
+
+    def relayedReceived(self, link: ILink, sender: bytes, payload: bytes) -> None:
+        """
+        An envelope came.
+        """
+        if self._reach is not None and self.running:
+            self._sessions.envelopeReceived(link, self._reach, sender, payload)
+
+    def peerUnreachable(self, link: ILink, peer: bytes) -> None:
+        """
+        A peer has no link to the node of C{link}.
+        """
+        self._sessions.unreachable(link, peer)
+
+    # Sequences.
+
+    async def _becomeReady(self) -> None:
+        await self._links[0].whenUp()
+        await self._requireReach().gathered.when()
+
+    async def _connect(self, peer: bytes, service: str, factory: IProtocolFactory) -> IProtocol:
+        session = await self._session(peer)
+
+        def build(address: PeerAddress) -> IProtocol:
+            protocol = factory.buildProtocol(address)
+            if protocol is None:
+                raise NoProtocol
+            return protocol
+
+        factory.doStart()
+        return session.openStream(service, build)
+
+    async def _session(self, peer: bytes) -> Session:
+        """
+        @return: the session with that peer; one is made if there is none.
+        """
+        while True:
+            session = self._sessions.find(peer)
+            if session is None:
+                link = await self._usableLink()
+                session = self._sessions.call(link, self._requireReach(), peer)
+            try:
+                return await session.whenReady()
+            except SessionRefused as refusal:
+                # The other side's call came at the same time and is the one that stands.
+                if refusal.word != CloseCode.REPLACED.word:
+                    raise
+
+    async def _usableLink(self) -> ILink:
+        """
+        @return: the first link that is up; the first of all when it comes up, if none is.
+        """
+        for link in self._links:
+            if self._sessions.isUp(link):
+                return link
+        await self._links[0].whenUp()
+        return self._links[0]
+
+    async def _stop(self) -> None:
+        steps = int(LINGER / _LINGER_STEP)
+        while self._sessions.busy() and steps:
+            steps -= 1
+            await deferLater(self._reactor, _LINGER_STEP, lambda: None)
+        self._sessions.close("the program stopped")
+        ended = [maybeDeferred(IService(link).stopService) for link in self._links]
+        if self._reach is not None:
+            ended.append(self._reach.stop("the program stopped"))
+            self._reach = None
+        await DeferredList(ended, consumeErrors=True)
+
+    def _requireReach(self) -> Reach:
+        if self._reach is None:
+            raise LinkDown("the peer is not running: start its service first")
+        return self._reach
+
+
+def _pathOf(session: Session) -> PathEvent:
+    kind = session.carrier.kind.value
+    direct = session.carrier.direct
+    if kind == "relayed" or direct is None:
+        return PathEvent(session.peerID, "relayed", "tcp", None, None)
+    return PathEvent(session.peerID, "direct", "udp", direct.remote, direct.roundTrip)

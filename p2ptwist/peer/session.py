@@ -1,0 +1,526 @@
+"""
+A session: the one encrypted, authenticated association of two peers, whatever carries it.
+
+C{docs/session.md} has the wire.  The session drives QUIC, decides who is who before anything else
+is processed, and hands bytes to streams; its L{Carrier<p2ptwist.peer.carrier.Carrier>} moves the
+datagrams.  Single use: when it is over, another one is made.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall, IProtocol, IReactorTime
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from p2ptwist.core.errors import MalformedFrame
+from p2ptwist.core.peerid import encodePeerID
+from p2ptwist.core.session.admission import (
+    AdmissionState,
+    CalledAdmission,
+    CallerAdmission,
+    Traffic,
+)
+from p2ptwist.core.session.control import (
+    CloseCode,
+    ControlDecoder,
+    ControlMessage,
+    Grant,
+    SignalMessage,
+    closeWord,
+    encodeControl,
+)
+from p2ptwist.core.session.credit import EarlyCredit, ReceiveCredit, SendCredit, SessionBudget
+from p2ptwist.core.session.errors import SessionViolation
+from p2ptwist.errors import SessionLost, SessionRefused
+from p2ptwist.net.latch import Latch
+from p2ptwist.net.quic import (
+    CONTROL_STREAM,
+    MESSAGE_LENGTH,
+    QUIC,
+    HandshakeDone,
+    MessageReceived,
+    QUICEvent,
+    StreamAborted,
+    StreamReceived,
+    StreamStopped,
+    Terminated,
+)
+from p2ptwist.peer.address import PeerAddress
+from p2ptwist.peer.carrier import Carrier
+from p2ptwist.peer.stream import Stream
+from p2ptwist.peer.streamtable import Opening, StreamTable, encodeHeader
+
+HANDSHAKE_LIMIT = 10.0  # seconds until the other side must have proved who it is
+EARLY_EVENTS = 256  # pieces of streams that wait for the admission, 64 KiB in all
+
+_log = Logger()
+
+
+class SessionOwner(Protocol):
+    """
+    Whoever decides about a session: L{p2ptwist.peer.service.PeerService}.
+    """
+
+    def admits(self, session: Session) -> bool:
+        """
+        @return: whether the peer that proved itself may have a session.
+        """
+
+    def accept(self, session: Session, stream: Stream) -> IProtocol | None:
+        """
+        @return: the protocol for a stream that the other side opened; L{None} when there is no such
+            service.
+        """
+
+    def sessionChanged(self, session: Session) -> None:
+        """
+        The path that carries the session is another one, or there is a direct one.
+        """
+
+    def messageReceived(self, session: Session, data: bytes) -> None:
+        """
+        An application's datagram came.
+        """
+
+
+class Session:
+    """
+    One session.
+
+    @ivar peerKey: the other peer's public key, which it has proved when L{whenReady} fires.
+    @ivar name: exactly 8 bytes, the same on both sides.
+    @ivar carrier: what moves the datagrams; set by whoever makes the session.
+    """
+
+    carrier: Carrier
+
+    def __init__(
+        self,
+        clock: IReactorTime,
+        quic: QUIC,
+        admission: CallerAdmission | CalledAdmission,
+        owner: SessionOwner,
+        *,
+        name: bytes,
+        ownKey: bytes,
+        peerKey: bytes,
+    ) -> None:
+        self.name = name
+        self.peerKey = peerKey
+        self._ownKey = ownKey
+        self._clock = clock
+        self._quic = quic
+        self._admission = admission
+        self._owner = owner
+        self._calling = isinstance(admission, CallerAdmission)
+        self._control = ControlDecoder()
+        # What may be sent, or come, before the admission.
+        self._early = EarlyCredit()
+        self._earlyEvents: deque[StreamReceived] = deque()
+        self._budget = SessionBudget()
+        self._streams = StreamTable(self._calling)
+        self._waking: dict[Stream, None] = {}
+        self._ready: Latch[Session] = Latch()
+        self._over: Latch[Exception] = Latch()
+        self._flushCall: IDelayedCall | None = None
+        self._timer: IDelayedCall | None = None
+        self._limit: IDelayedCall | None = clock.callLater(HANDSHAKE_LIMIT, self._late)
+        self._ended = False
+
+    # What whoever made it sees.
+
+    @property
+    def peerID(self) -> str:
+        """
+        The other peer's ID.
+        """
+        return encodePeerID(self.peerKey)
+
+    @property
+    def calling(self) -> bool:
+        """
+        Whether this side called.
+        """
+        return self._calling
+
+    @property
+    def ready(self) -> bool:
+        """
+        Whether the other side has proved itself.
+        """
+        return self._ready.settled and not self._ended
+
+    @property
+    def unsent(self) -> bool:
+        """
+        Whether something that was written has not left yet.
+        """
+        return not self._ended and (bool(self._waking) or self._quic.queued() > 0)
+
+    def start(self) -> None:
+        """
+        Send what begins the session.
+        """
+        self._sendControl()
+        self._flush()
+
+    def whenReady(self) -> Deferred[Session]:
+        """
+        @return: a Deferred that fires with this object when the other side has proved itself, so
+            that streams may be opened; fails with L{SessionLost}.
+        """
+        return self._ready.when()
+
+    def whenOver(self) -> Deferred[Exception]:
+        """
+        @return: a Deferred that fires with the reason when the session is over.
+        """
+        return self._over.when()
+
+    def receive(self, datagrams: Sequence[bytes]) -> None:
+        """
+        Take datagrams that came, on whatever path.
+        """
+        if not self._ended:
+            self._quic.receive(datagrams, self._clock.seconds())
+            self._process()
+
+    def openStream(self, service: str, build: Callable[[PeerAddress], IProtocol]) -> IProtocol:
+        """
+        Open a stream, and connect a protocol to it.
+
+        @param service: 1 to 64 bytes of UTF-8.
+        @param build: makes the protocol.
+        @return: the protocol, connected.
+        @raise SessionLost: when the session is over.
+        """
+        if self._ended:
+            raise SessionLost(f"the session with {self.peerID} is over: connect again")
+        stream = self._makeStream(self._quic.openStream(), service)
+        stream.sendHeader(self._quic, encodeHeader(service))
+        protocol = build(self.address(service, own=False))
+        stream.attach(protocol)
+        self._wakeUp()
+        return protocol
+
+    def sendMessage(self, data: bytes) -> None:
+        """
+        Send an application's datagram: it may be lost.
+
+        @param data: at most 1,150 bytes.
+        @raise ValueError: when it is longer.
+        """
+        if len(data) > MESSAGE_LENGTH:
+            raise ValueError(f"a datagram has at most {MESSAGE_LENGTH} bytes, not {len(data)}")
+        if not self._ended and self._ready.settled:
+            self._quic.sendMessage(data)
+            self._wakeUp()
+
+    def close(self, code: CloseCode, reason: str) -> None:
+        """
+        End the session, and tell the other side.
+        """
+        if not self._ended:
+            self._quic.close(int(code), reason)
+            self._flush()
+            self._end(self._reason(f"this side ended it: {reason}", code.word))
+
+    # StreamHost
+
+    def wake(self, stream: Stream) -> None:
+        """
+        C{stream} has something to send.
+        """
+        self._waking[stream] = None
+        self._wakeUp()
+
+    def grant(self, stream: Stream, offset: int) -> None:
+        """
+        Tell the other side how far it may send.
+        """
+        if not self._ended:
+            self._say(Grant(stream.number, offset))
+
+    def abandon(self, stream: Stream, code: int, *, sending: bool, receiving: bool) -> None:
+        """
+        Give up one or both directions of a stream.
+        """
+        if self._ended:
+            return
+        if sending:
+            self._quic.abort(stream.number, code)
+        if receiving:
+            self._quic.stop(stream.number, code)
+        self._wakeUp()
+
+    def forget(self, stream: Stream) -> None:
+        """
+        A stream is over.
+        """
+        self._streams.remove(stream)
+        self._waking.pop(stream, None)
+
+    def address(self, service: str, *, own: bool) -> PeerAddress:
+        """
+        @return: the address of this side or the other.
+        """
+        key = self._ownKey if own else self.peerKey
+        direct = None if own else self.carrier.direct
+        remote = None if direct is None else direct.remote
+        kind = self.carrier.kind.value
+        return PeerAddress(encodePeerID(key), service, kind, remote if kind == "direct" else None)
+
+    def signal(self, data: bytes) -> None:
+        """
+        Send a signal of the carrier's to the other side.
+        """
+        if not self._ended:
+            self._say(SignalMessage(data))
+
+    # What comes.
+
+    def _process(self) -> None:
+        try:
+            while (event := self._quic.pollEvent()) is not None and not self._ended:
+                self._handle(event)
+        except SessionViolation as violation:
+            self._violated(violation)
+        except MalformedFrame as error:
+            self._violated(SessionViolation(CloseCode.PROTOCOL, str(error)))
+        self._wakeUp()
+
+    def _handle(self, event: QUICEvent) -> None:
+        if isinstance(event, StreamReceived):
+            if event.stream == CONTROL_STREAM:
+                self._receiveControl(event)
+            else:
+                self._receiveStream(event)
+        elif isinstance(event, MessageReceived):
+            if self._admitted():
+                self._owner.messageReceived(self, event.data)
+        elif isinstance(event, HandshakeDone):
+            if isinstance(self._admission, CallerAdmission):
+                self._admission.certified(event.peerKey or b"")
+        elif isinstance(event, StreamAborted | StreamStopped):
+            self._streamGivenUp(event)
+        else:
+            self._terminated(event)
+
+    def _admitted(self) -> bool:
+        return self._admission.state is AdmissionState.ADMITTED
+
+    def _receiveControl(self, event: StreamReceived) -> None:
+        for message in self._control.receive(event.data):
+            traffic = self._admission.receive(message)
+            self._advance()
+            if traffic is not None:
+                self._receiveTraffic(traffic)
+        if event.ended:
+            raise SessionViolation(CloseCode.PROTOCOL, "the control stream ended")
+
+    def _advance(self) -> None:
+        """
+        The admission may have gone on.
+        """
+        admission = self._admission
+        if isinstance(admission, CalledAdmission):
+            if admission.state is AdmissionState.UNDECIDED:
+                self._decide(admission)
+        elif admission.state is AdmissionState.UNDECIDED:
+            self._sendControl()
+            self._becomeReady()
+        elif admission.state is AdmissionState.ADMITTED and not self._early.lifted:
+            self._early.lift()
+            self._waking.update(dict.fromkeys(self._streams))
+        self._sendControl()
+
+    def _decide(self, admission: CalledAdmission) -> None:
+        if not self._owner.admits(self):
+            raise SessionViolation(CloseCode.NOT_ADMITTED, CloseCode.NOT_ADMITTED.text)
+        kept = admission.admit()
+        self._sendControl()
+        self._becomeReady()
+        for traffic in kept:
+            self._receiveTraffic(traffic)
+        self._early.lift()
+        while self._earlyEvents and not self._ended:
+            self._receiveStream(self._earlyEvents.popleft())
+
+    def _becomeReady(self) -> None:
+        if self._limit is not None:
+            self._limit.cancel()
+            self._limit = None
+        if not self._ready.settled:
+            self._ready.settle(self)
+
+    def _receiveTraffic(self, traffic: Traffic) -> None:
+        if isinstance(traffic, SignalMessage):
+            self.carrier.signalReceived(traffic.signal)
+        else:
+            stream = self._streams.get(traffic.stream)
+            if stream is not None:
+                stream.granted(traffic.offset)
+
+    def _receiveStream(self, event: StreamReceived) -> None:
+        if not self._admitted() and not self._calling:
+            self._early.receive(len(event.data))
+            if len(self._earlyEvents) >= EARLY_EVENTS:
+                raise SessionViolation(CloseCode.OVERFLOW, "too many pieces before the admission")
+            self._earlyEvents.append(event)
+            return
+        stream = self._streams.get(event.stream)
+        if stream is not None:
+            stream.received(event.data, event.ended)
+            return
+        opening = self._streams.open(event.stream, event.data, event.ended)
+        if opening is not None:
+            self._accept(opening, event.ended)
+
+    def _accept(self, opening: Opening, ended: bool) -> None:
+        """
+        The other side opened a stream.
+        """
+        stream = self._makeStream(opening.number, opening.service)
+        protocol = None if self._streams.crowded else self._owner.accept(self, stream)
+        if protocol is None:
+            self.abandon(stream, int(CloseCode.NOT_ADMITTED), sending=True, receiving=True)
+            self.forget(stream)
+            return
+        stream.receivedHeader(opening.headerLength)
+        stream.received(opening.rest, ended)
+        stream.attach(protocol)
+
+    def _streamGivenUp(self, event: StreamAborted | StreamStopped) -> None:
+        if event.stream == CONTROL_STREAM:
+            raise SessionViolation(CloseCode.PROTOCOL, "the control stream was given up")
+        stream = self._streams.get(event.stream)
+        if stream is None:
+            return
+        if isinstance(event, StreamAborted):
+            stream.aborted()
+        else:
+            stream.stopped()
+
+    # What goes.
+
+    def _makeStream(self, number: int, service: str) -> Stream:
+        early = self._early if self._calling and not self._admitted() else None
+        stream = Stream(self, number, service, SendCredit(early), ReceiveCredit(self._budget))
+        self._streams.add(stream)
+        return stream
+
+    def _say(self, message: ControlMessage) -> None:
+        self._quic.send(CONTROL_STREAM, encodeControl(message))
+        self._wakeUp()
+
+    def _sendControl(self) -> None:
+        while (message := self._admission.pollTransmit()) is not None:
+            self._say(message)
+
+    def _wakeUp(self) -> None:
+        """
+        Flush once this turn of the reactor is over, so that what came is answered together.
+        """
+        if self._flushCall is None and not self._ended:
+            self._flushCall = self._clock.callLater(0.0, self._flushDue)
+
+    def _flushDue(self) -> None:
+        self._flushCall = None
+        self._flush()
+
+    def _flush(self) -> None:
+        if self._ended:
+            return
+        for stream in list(self._waking):
+            if not stream.transfer(self._quic):
+                self._waking.pop(stream, None)
+        datagrams = self._quic.takeDatagrams(self._clock.seconds())
+        if datagrams:
+            self.carrier.send(datagrams)
+        self._rearm()
+
+    def _rearm(self) -> None:
+        deadline = self._quic.deadline()
+        if deadline is None or self._ended:
+            return
+        delay = max(0.0, deadline - self._clock.seconds())
+        if self._timer is None:
+            self._timer = self._clock.callLater(delay, self._due)
+        else:
+            self._timer.reset(delay)
+
+    def _due(self) -> None:
+        self._timer = None
+        deadline = self._quic.deadline()
+        now = self._clock.seconds()
+        self._quic.handleTimeout(now if deadline is None else max(now, deadline))
+        self._process()
+        self._flush()
+
+    # The end.
+
+    def _late(self) -> None:
+        self._limit = None
+        self._quic.close(int(CloseCode.PROTOCOL), "no proof in time")
+        self._flush()
+        self._end(self._reason(f"no proof of identity within {HANDSHAKE_LIMIT:.0f} s", "late"))
+
+    def _violated(self, violation: SessionViolation) -> None:
+        _log.info("session with {peer}: {reason}", peer=self.peerID, reason=violation.reason)
+        self._quic.close(int(violation.code), violation.reason)
+        self._flush()
+        self._end(self._reason(violation.reason, violation.code.word))
+
+    def _terminated(self, event: Terminated) -> None:
+        if event.byApplication:
+            words = event.reason or "it gave no reason"
+            self._end(self._reason(f"the other side ended it: {words}", closeWord(event.code)))
+        else:
+            self._end(self._reason(f"the encrypted connection failed: {event.reason}", "protocol"))
+
+    def nudge(self) -> None:
+        """
+        Have QUIC find out at once what was lost: the relay carries again.
+        """
+        if self.ready:
+            self._quic.ping()
+            self._wakeUp()
+
+    def fail(self, reason: Exception) -> None:
+        """
+        End the session for a reason of the caller's; nobody is told.
+        """
+        self._end(reason)
+
+    def lose(self, message: str, word: str) -> None:
+        """
+        End the session because the other side is not there; nobody is told.
+        """
+        self._end(self._reason(message, word))
+
+    def _reason(self, message: str, word: str) -> Exception:
+        """
+        @return: the error of this moment: a session that never was is refused, another one lost.
+        """
+        text = f"session with {self.peerID}: {message}"
+        return SessionLost(text, word) if self._ready.settled else SessionRefused(text, word)
+
+    def _end(self, reason: Exception) -> None:
+        if self._ended:
+            return
+        self._ended = True
+        self._admission.end()
+        for call in (self._flushCall, self._timer, self._limit):
+            if call is not None and call.active():
+                call.cancel()
+        self._flushCall = self._timer = self._limit = None
+        self.carrier.close("the session ended")
+        for stream in list(self._streams):
+            stream.end(Failure(reason))
+        self._ready.settle(Failure(reason))
+        self._over.settle(reason)

@@ -1,0 +1,286 @@
+"""
+The sessions of one peer: at most one with each other peer, and the attempts at more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from random import Random
+from typing import Any
+
+from twisted.internet.interfaces import IDelayedCall
+
+from p2ptwist.core.errors import MalformedDatagram
+from p2ptwist.core.peerid import encodePeerID
+from p2ptwist.core.session.admission import CalledAdmission, CallerAdmission, ownCallStands
+from p2ptwist.core.session.control import CHALLENGE_LENGTH, CloseCode
+from p2ptwist.core.session.envelope import (
+    NAME_LENGTH,
+    Envelope,
+    decodeEnvelope,
+    encodeEnvelopes,
+)
+from p2ptwist.errors import PeerUnreachable
+from p2ptwist.interfaces import ILink
+from p2ptwist.net.quic import QUIC, calledQUIC, callingQUIC, destinationOf
+from p2ptwist.net.signatures import verifySignature
+from p2ptwist.peer.carrier import Carrier
+from p2ptwist.peer.identity import Identity
+from p2ptwist.peer.reach import Reach
+from p2ptwist.peer.session import Session, SessionOwner
+
+SESSION_LIMIT = 4096  # sessions at once; about 40 KiB each
+PENDING_LIMIT = 4  # sessions that one other peer may be opening; a handshake costs a millisecond
+# Seconds that a session without any path is kept: a peer's link may come back.
+GRACE = 150.0
+
+
+class _Held:
+    """
+    A session and how to reach its peer.
+    """
+
+    def __init__(self, session: Session, link: ILink) -> None:
+        self.session = session
+        self.link = link
+        self.grace: IDelayedCall | None = None
+
+
+class Sessions:
+    """
+    The sessions by peer and name.
+    """
+
+    def __init__(
+        self,
+        clock: Any,
+        identity: Identity,
+        owner: SessionOwner,
+        random: Random,
+        randomBytes: Callable[[int], bytes],
+    ) -> None:
+        """
+        @param owner: decides about every session.
+        @param random: spreads attempts.
+        @param randomBytes: a cryptographic source.
+        """
+        self._clock = clock
+        self._identity = identity
+        self._credentials = identity.credentials()
+        self._owner = owner
+        self._random = random
+        self._randomBytes = randomBytes
+        self._held: dict[tuple[bytes, bytes], _Held] = {}
+        self._current: dict[bytes, Session] = {}
+        self._up: set[ILink] = set()
+
+    # What there is.
+
+    def current(self, peer: bytes) -> Session | None:
+        """
+        @return: the session with C{peer} that is ready.
+        """
+        return self._current.get(peer)
+
+    def find(self, peer: bytes) -> Session | None:
+        """
+        @return: the session with C{peer} that is ready, or else the one that will be.
+        """
+        ready = self._current.get(peer)
+        if ready is not None:
+            return ready
+        pending = [held.session for held in self._held.values() if held.session.peerKey == peer]
+        return pending[-1] if pending else None
+
+    def busy(self) -> bool:
+        """
+        @return: whether something that was written has not left yet.
+        """
+        return any(session.unsent for session in self._current.values())
+
+    def isUp(self, link: ILink) -> bool:
+        """
+        @return: whether C{link} carries messages.
+        """
+        return link in self._up
+
+    # What the peer does.
+
+    def call(self, link: ILink, reach: Reach, peer: bytes) -> Session:
+        """
+        Begin a session.
+        """
+        admission = CallerAdmission(self._identity.publicKey, self._identity.sign, peer)
+        quic = callingQUIC(self._clock.seconds())
+        name = self._randomBytes(NAME_LENGTH)
+        session = self._hold(link, reach, quic, admission, peer, name).session
+        session.start()
+        return session
+
+    def close(self, reason: str) -> None:
+        """
+        End all of them.
+        """
+        for held in list(self._held.values()):
+            held.session.close(CloseCode.CLOSED, reason)
+
+    def addressesChanged(self) -> None:
+        """
+        This side has other addresses than before.
+        """
+        for held in self._held.values():
+            held.session.carrier.addressesChanged()
+
+    # What comes.
+
+    def linkUp(self, link: ILink) -> None:
+        """
+        A link carries messages again.
+        """
+        self._up.add(link)
+        for held in list(self._held.values()):
+            held.session.carrier.relayUp()
+            held.session.nudge()
+
+    def linkDown(self, link: ILink) -> None:
+        """
+        A link carries nothing for the moment.
+        """
+        self._up.discard(link)
+        if not self._up:
+            for held in self._held.values():
+                held.session.carrier.relayDown()
+
+    def envelopeReceived(self, link: ILink, reach: Reach, sender: bytes, payload: bytes) -> None:
+        """
+        Take a relayed message.  One that is malformed, or for no session, is dropped.
+        """
+        try:
+            envelope = decodeEnvelope(payload)
+        except MalformedDatagram:
+            return
+        held = self._held.get((sender, envelope.session))
+        fresh = held is None
+        if held is None:
+            held = self._called(link, reach, sender, envelope)
+        if held is None:
+            return
+        held.link = link
+        self._stopGrace(held)
+        held.session.carrier.relayedReceived()
+        held.session.receive(envelope.datagrams)
+        if fresh:
+            held.session.start()
+
+    def unreachable(self, link: ILink, peer: bytes) -> None:
+        """
+        C{peer} has no link to the node of C{link}.
+        """
+        for held in list(self._held.values()):
+            if held.session.peerKey != peer or held.link is not link:
+                continue
+            if not held.session.ready:
+                held.session.fail(
+                    PeerUnreachable(
+                        f"the rendezvous node knows no peer {encodePeerID(peer)}: is that program "
+                        "running, and does it use the same node?"
+                    )
+                )
+            elif held.grace is None and held.session.carrier.direct is None:
+                held.grace = self._clock.callLater(GRACE, self._graceOver, held)
+
+    # Inside.
+
+    def _called(self, link: ILink, reach: Reach, sender: bytes, envelope: Envelope) -> _Held | None:
+        """
+        @return: a new session, if that is what the envelope begins and the bounds allow it.
+        """
+        own = self._identity.publicKey
+        destination = destinationOf(envelope.datagrams[0])
+        pending = [
+            held.session
+            for held in self._held.values()
+            if held.session.peerKey == sender and not held.session.ready
+        ]
+        crossing = [session for session in pending if session.calling]
+        if (
+            destination is None
+            or sender == own
+            or len(self._held) >= SESSION_LIMIT
+            or len(pending) >= PENDING_LIMIT
+            or (crossing and ownCallStands(own, sender))
+        ):
+            return None
+        challenge = self._randomBytes(CHALLENGE_LENGTH)
+        admission = CalledAdmission(own, sender, challenge, verifySignature)
+        quic = calledQUIC(self._credentials, destination)
+        held = self._hold(link, reach, quic, admission, sender, envelope.session)
+        for call in crossing:
+            call.lose("the calls crossed, and the other one stands", CloseCode.REPLACED.word)
+        return held
+
+    def _hold(
+        self,
+        link: ILink,
+        reach: Reach,
+        quic: QUIC,
+        admission: CallerAdmission | CalledAdmission,
+        peer: bytes,
+        name: bytes,
+    ) -> _Held:
+        session = Session(
+            self._clock,
+            quic,
+            admission,
+            self._owner,
+            name=name,
+            ownKey=self._identity.publicKey,
+            peerKey=peer,
+        )
+        held = self._held[(peer, name)] = _Held(session, link)
+        session.carrier = Carrier(
+            self._clock,
+            reach.puncher,
+            reach.local,
+            self._random,
+            partial(self._relay, held),
+            session.receive,
+            session.signal,
+            session.nudge,
+            partial(self._owner.sessionChanged, session),
+        )
+        session.whenReady().addCallbacks(self._ready, lambda _: None)
+        session.whenOver().addCallback(self._over, held)
+        return held
+
+    def _relay(self, held: _Held, datagrams: Sequence[bytes]) -> None:
+        link, session = held.link, held.session
+        if link not in self._up:
+            link = next(iter(self._up), link)
+        for payload in encodeEnvelopes(session.name, datagrams, link.maxPayload):
+            link.sendRelayed(session.peerKey, payload)
+
+    def _ready(self, session: Session) -> None:
+        former = self._current.get(session.peerKey)
+        self._current[session.peerKey] = session
+        if former is not None:
+            former.close(CloseCode.REPLACED, "a newer session with this peer took its place")
+        if session.calling:
+            session.carrier.call()
+
+    def _over(self, reason: Exception, held: _Held) -> None:
+        session = held.session
+        self._stopGrace(held)
+        self._held.pop((session.peerKey, session.name), None)
+        if self._current.get(session.peerKey) is session:
+            del self._current[session.peerKey]
+
+    def _graceOver(self, held: _Held) -> None:
+        held.grace = None
+        held.session.lose(f"the peer has not been reachable for {GRACE:.0f} s", "unreachable")
+
+    def _stopGrace(self, held: _Held) -> None:
+        if held.grace is not None:
+            held.grace.cancel()
+            held.grace = None

@@ -1,0 +1,431 @@
+"""
+A stream of a session, as the transport of a Twisted protocol.
+
+What the application writes waits here until the other side has granted room for it and QUIC takes
+it; what comes waits here while the application has paused.  Both are bounded: the first by the
+producer that is told to pause, the second by the grants.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+from typing import Any, Protocol
+
+from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionLost
+from twisted.internet.interfaces import (
+    IConsumer,
+    IHalfCloseableProtocol,
+    IProducer,
+    IProtocol,
+    IPushProducer,
+    ITransport,
+)
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from p2ptwist.core.session.credit import ReceiveCredit, SendCredit
+from p2ptwist.peer.address import PeerAddress
+
+PAUSE_ABOVE = 64 * 1024  # bytes that wait here before a producer is told to pause; as Twisted's TCP
+# Bytes of one stream that QUIC holds unsent: enough for a full flight, and not a second of queue.
+QUEUE_LIMIT = 256 * 1024
+ABORTED = 0  # the code of a stream that was given up; the session's close codes begin at 1
+
+_log = Logger()
+
+
+class StreamHost(Protocol):
+    """
+    What a stream needs of its session.
+    """
+
+    def wake(self, stream: Stream) -> None:
+        """
+        C{stream} has something to send.
+        """
+
+    def grant(self, stream: Stream, offset: int) -> None:
+        """
+        The other side may send up to C{offset}.
+        """
+
+    def abandon(self, stream: Stream, code: int, *, sending: bool, receiving: bool) -> None:
+        """
+        Give up one or both directions.
+        """
+
+    def forget(self, stream: Stream) -> None:
+        """
+        Nothing more will be asked of C{stream}.
+        """
+
+    def address(self, service: str, *, own: bool) -> PeerAddress:
+        """
+        @return: the address of this side or the other.
+        """
+
+
+class StreamSender(Protocol):
+    """
+    What a stream hands its bytes to: L{p2ptwist.net.quic.QUIC}.
+    """
+
+    def send(self, stream: int, data: bytes | memoryview, ended: bool = False) -> None:
+        """
+        Queue bytes.
+        """
+
+    def queued(self, stream: int | None = None) -> int:
+        """
+        @return: bytes not sent yet.
+        """
+
+
+@implementer(ITransport, IConsumer, IPushProducer)
+class Stream:
+    """
+    One stream.
+
+    @ivar number: of the QUIC stream.
+    @ivar service: the name of the service that it is for.
+    @ivar connected: whether the protocol has not been told of the end yet.
+    """
+
+    disconnecting = False
+
+    def __init__(
+        self,
+        host: StreamHost,
+        number: int,
+        service: str,
+        sendCredit: SendCredit,
+        receiveCredit: ReceiveCredit,
+    ) -> None:
+        self.number = number
+        self.service = service
+        self.connected = False
+        self._host = host
+        self._protocol: IProtocol | None = None
+        self._send = sendCredit
+        self._receive = receiveCredit
+        self._outgoing: deque[memoryview] = deque()
+        self._outgoingSize = 0
+        self._incoming: deque[bytes] = deque()
+        self._finishing = False
+        self._finished = False
+        self._paused = False
+        self._delivering = False
+        self._inputEnded = False
+        self._inputEndTold = False
+        self._producer: Any = None
+        self._streaming = False
+        self._producerPaused = False
+        self._lost = False
+
+    def attach(self, protocol: IProtocol) -> None:
+        """
+        Connect the protocol.
+        """
+        self._protocol = protocol
+        self.connected = True
+        self._guarded(lambda: protocol.makeConnection(self))
+        self._deliver()
+
+    # ITransport
+
+    def write(self, data: bytes) -> None:
+        """
+        Send bytes; after the end they are dropped, as on every transport.
+        """
+        if not isinstance(data, bytes | bytearray | memoryview):
+            raise TypeError(f"a stream carries bytes, not {type(data).__name__}")
+        if self._finishing or self._lost or not data:
+            return
+        # A view, so that taking it in pieces copies nothing; of bytes, which cannot change.
+        self._outgoing.append(memoryview(bytes(data)))
+        self._outgoingSize += len(data)
+        self._host.wake(self)
+        if self._outgoingSize > PAUSE_ABOVE:
+            self._pauseProducer()
+
+    def writeSequence(self, data: Iterable[bytes]) -> None:
+        """
+        Send pieces, one after the other.
+        """
+        self.write(b"".join(data))
+
+    def loseConnection(self) -> None:
+        """
+        Send what was written, then end both directions.
+        """
+        if self._lost or self.disconnecting:
+            return
+        self.disconnecting = True
+        if self._producer is None:
+            self._finish()
+
+    def loseWriteConnection(self) -> None:
+        """
+        Send what was written, then end this side's direction only.
+        """
+        if not self._lost:
+            self._finish()
+
+    def abortConnection(self) -> None:
+        """
+        End at once; what was not sent is lost.
+        """
+        if not self._lost:
+            self._host.abandon(self, ABORTED, sending=not self._finished, receiving=True)
+            self.end(Failure(ConnectionAborted()))
+
+    def getHost(self) -> PeerAddress:
+        """
+        @return: this peer.
+        """
+        return self._host.address(self.service, own=True)
+
+    def getPeer(self) -> PeerAddress:
+        """
+        @return: the other peer, and the path at this moment.
+        """
+        return self._host.address(self.service, own=False)
+
+    # IConsumer
+
+    def registerProducer(self, producer: IProducer, streaming: bool) -> None:
+        """
+        Have C{producer} told when to write.
+
+        @param streaming: whether it writes by itself until it is paused (a push producer), or
+            once each time it is resumed (a pull producer).
+        @raise RuntimeError: when there is one already.
+        """
+        if self._producer is not None:
+            raise RuntimeError(f"{self._producer!r} is registered already")
+        if self._lost:
+            self._guarded(producer.stopProducing)
+            return
+        self._producer, self._streaming, self._producerPaused = producer, streaming, False
+        if not streaming:
+            self._guarded(self._producer.resumeProducing)
+        elif self._outgoingSize > PAUSE_ABOVE:
+            self._pauseProducer()
+
+    def unregisterProducer(self) -> None:
+        """
+        There is no producer any more.
+        """
+        self._producer = None
+        if self.disconnecting:
+            self._finish()
+
+    # IPushProducer
+
+    def pauseProducing(self) -> None:
+        """
+        Deliver nothing until L{resumeProducing}.
+        """
+        self._paused = True
+
+    def resumeProducing(self) -> None:
+        """
+        Deliver what came and what comes.
+        """
+        self._paused = False
+        self._deliver()
+
+    def stopProducing(self) -> None:
+        """
+        The consumer that was fed by this stream is gone.
+        """
+        self.loseConnection()
+
+    # The session's side.
+
+    def transfer(self, sender: StreamSender) -> bool:
+        """
+        Hand over what may be sent.
+
+        @return: whether something is left that waits for room.
+        """
+        while self._outgoing:
+            room = min(self._send.available, QUEUE_LIMIT - sender.queued(self.number))
+            if room <= 0:
+                return True
+            sender.send(self.number, self._take(room))
+        if self._finishing and not self._finished and not self._lost:
+            self._finished = True
+            sender.send(self.number, b"", True)
+            self._outputEnded()
+        else:
+            self._resumeProducer()
+        return bool(self._outgoing)
+
+    def sendHeader(self, sender: StreamSender, header: bytes) -> None:
+        """
+        Send what the other side needs to know before the protocol's bytes.
+        """
+        self._send.spend(len(header))
+        sender.send(self.number, header)
+
+    def receivedHeader(self, length: int) -> None:
+        """
+        What was before the protocol's bytes has come, and was read.
+
+        @raise SessionViolation: when it is more than was granted.
+        """
+        self._receive.receive(length)
+        self._receive.consume(length)
+
+    def granted(self, offset: int) -> None:
+        """
+        The other side takes bytes up to C{offset}.
+        """
+        if self._send.grant(offset) and (self._outgoing or self._finishing):
+            self._host.wake(self)
+
+    def received(self, data: bytes, ended: bool) -> None:
+        """
+        Bytes came.
+
+        @raise SessionViolation: when they are more than was granted.
+        """
+        self._receive.receive(len(data))
+        if ended:
+            self._inputEnded = True
+            self._receive.finish()
+        if self._lost or self.disconnecting:
+            self._receive.close()
+        elif data:
+            self._incoming.append(data)
+        self._deliver()
+
+    def aborted(self) -> None:
+        """
+        The other side gave up sending.
+        """
+        if not self._inputEnded:
+            self._inputEnded = True
+            self._host.abandon(self, ABORTED, sending=not self._finished, receiving=False)
+            self.end(Failure(ConnectionLost("the other side aborted the stream")))
+
+    def stopped(self) -> None:
+        """
+        The other side wants no more: what is written from now on would be lost.
+        """
+        if not self._finished:
+            self._host.abandon(self, ABORTED, sending=True, receiving=False)
+            self._finished = self._finishing = True
+            self._discardOutgoing()
+            self.end(Failure(ConnectionDone()))
+
+    def end(self, reason: Failure) -> None:
+        """
+        Tell the protocol, once, and free everything.
+        """
+        if self._lost:
+            return
+        self._lost = True
+        self._discardOutgoing()
+        self._incoming.clear()
+        self._receive.close()
+        producer, self._producer = self._producer, None
+        if producer is not None:
+            self._guarded(producer.stopProducing)
+        protocol, self._protocol = self._protocol, None
+        if protocol is not None:
+            self.connected = False
+            self._guarded(lambda: protocol.connectionLost(reason))
+        if self._inputEnded or self._finished:
+            self._host.forget(self)
+
+    # Inside.
+
+    def _take(self, room: int) -> memoryview:
+        """
+        @return: the next bytes to send, at most C{room}.
+        """
+        piece = self._outgoing.popleft()
+        if len(piece) > room:
+            self._outgoing.appendleft(piece[room:])
+            piece = piece[:room]
+        self._outgoingSize -= len(piece)
+        self._send.spend(len(piece))
+        return piece
+
+    def _discardOutgoing(self) -> None:
+        self._outgoing.clear()
+        self._outgoingSize = 0
+
+    def _finish(self) -> None:
+        if not self._finishing:
+            self._finishing = True
+            self._host.wake(self)
+
+    def _outputEnded(self) -> None:
+        """
+        The last byte and the end of this side's direction are with QUIC.
+        """
+        if self.disconnecting or self._inputEndTold:
+            if not self._inputEnded:
+                self._host.abandon(self, ABORTED, sending=False, receiving=True)
+            self.end(Failure(ConnectionDone()))
+            return
+        protocol = IHalfCloseableProtocol(self._protocol, None)
+        if protocol is not None:
+            self._guarded(protocol.writeConnectionLost)
+
+    def _deliver(self) -> None:
+        if self._delivering or self._protocol is None:
+            return
+        self._delivering = True
+        while self._incoming and not self._paused and self._protocol is not None:
+            data = self._incoming.popleft()
+            offset = self._receive.consume(len(data))
+            if offset is not None:
+                self._host.grant(self, offset)
+            protocol = self._protocol
+            self._guarded(lambda protocol=protocol, data=data: protocol.dataReceived(data))
+        self._delivering = False
+        if self._inputEnded and not self._incoming and not self._paused:
+            self._endInput()
+
+    def _endInput(self) -> None:
+        if self._inputEndTold or self._protocol is None:
+            return
+        self._inputEndTold = True
+        protocol = IHalfCloseableProtocol(self._protocol, None)
+        if protocol is not None and not self._finished:
+            self._guarded(protocol.readConnectionLost)
+        else:
+            self.loseConnection()
+            if self._finished:
+                self.end(Failure(ConnectionDone()))
+
+    def _pauseProducer(self) -> None:
+        if self._producer is not None and self._streaming and not self._producerPaused:
+            self._producerPaused = True
+            self._guarded(self._producer.pauseProducing)
+
+    def _resumeProducer(self) -> None:
+        if self._producer is None or self._outgoing:
+            return
+        if not self._streaming or self._producerPaused:
+            self._producerPaused = False
+            self._guarded(self._producer.resumeProducing)
+
+    def _guarded(self, call: Any) -> None:
+        """
+        Call the application; as on every transport, what it raises ends the connection.
+        """
+        try:
+            call()
+        except Exception:
+            failure = Failure()
+            _log.failure("a protocol failed, and its stream is aborted", failure)
+            if not self._lost:
+                self._host.abandon(self, ABORTED, sending=not self._finished, receiving=True)
+                self.end(failure)

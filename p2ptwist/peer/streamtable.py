@@ -1,0 +1,129 @@
+"""
+The streams of one session, and how the other side opens one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from p2ptwist.core.errors import LocalUsageError
+from p2ptwist.core.session.control import CloseCode
+from p2ptwist.core.session.errors import SessionViolation
+from p2ptwist.peer.stream import Stream
+
+STREAM_LIMIT = 64  # streams that the other side may have open at a time
+SERVICE_LIMIT = 64  # bytes of a service's name
+# QUIC numbers the streams of one kind in steps of four; RFC 9000 section 2.1.
+_STEP = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """
+    A stream that the other side opened, whose header has come.
+
+    @ivar number: of the QUIC stream.
+    @ivar service: the name in the header.
+    @ivar headerLength: bytes of the header.
+    @ivar rest: the protocol's bytes that came with it.
+    """
+
+    number: int
+    service: str
+    headerLength: int
+    rest: bytes
+
+
+def encodeHeader(service: str) -> bytes:
+    """
+    @return: the first bytes of a stream.
+    @raise LocalUsageError: when C{service} has no name that fits: 1 to 64 bytes of UTF-8.
+    """
+    name = service.encode()
+    if not 0 < len(name) <= SERVICE_LIMIT:
+        raise LocalUsageError(f"a service's name has 1 to {SERVICE_LIMIT} bytes, not {len(name)}")
+    return bytes((len(name),)) + name
+
+
+class StreamTable:
+    """
+    The streams by number.
+    """
+
+    def __init__(self, calling: bool) -> None:
+        """
+        @param calling: whether this side is the QUIC client, which decides whose numbers are
+            whose.
+        """
+        self._theirs = 1 if calling else 0
+        self._streams: dict[int, Stream] = {}
+        self._headers: dict[int, bytes] = {}
+        # All of their numbers below this one were opened, and some above it.  The called side's
+        # first stream is the control stream, which is not in this table.
+        self._below = _STEP + 1 if calling else 0
+        self._above: set[int] = set()
+
+    def __iter__(self) -> Iterator[Stream]:
+        return iter(self._streams.values())
+
+    def __len__(self) -> int:
+        return len(self._streams)
+
+    @property
+    def crowded(self) -> bool:
+        """
+        Whether the other side has more streams open than it may.
+        """
+        theirs = [number for number in self._streams if number % _STEP == self._theirs]
+        return len(theirs) > STREAM_LIMIT
+
+    def get(self, number: int) -> Stream | None:
+        """
+        @return: the stream of that number, if it is open.
+        """
+        return self._streams.get(number)
+
+    def add(self, stream: Stream) -> None:
+        """
+        A stream is open.
+        """
+        self._streams[stream.number] = stream
+
+    def remove(self, stream: Stream) -> None:
+        """
+        A stream is over.
+        """
+        self._streams.pop(stream.number, None)
+
+    def open(self, number: int, data: bytes, ended: bool) -> Opening | None:
+        """
+        Bytes came on a stream that is not open.
+
+        @return: the opening when its header is complete; L{None} before, and for a stream that
+            was open once.
+        @raise SessionViolation: when it cannot become a stream.
+        """
+        if number % _STEP != self._theirs or number < self._below or number in self._above:
+            return None
+        data = self._headers.pop(number, b"") + data
+        if data and not 0 < data[0] <= SERVICE_LIMIT:
+            raise SessionViolation(CloseCode.PROTOCOL, "a service's name is too long, or empty")
+        if not data or len(data) <= data[0]:
+            if ended or len(self._headers) >= STREAM_LIMIT:
+                raise SessionViolation(CloseCode.PROTOCOL, "a stream without a whole header")
+            self._headers[number] = data
+            return None
+        self._opened(number)
+        length = 1 + data[0]
+        try:
+            service = data[1:length].decode()
+        except UnicodeDecodeError:
+            raise SessionViolation(CloseCode.PROTOCOL, "a service's name is not UTF-8") from None
+        return Opening(number, service, length, data[length:])
+
+    def _opened(self, number: int) -> None:
+        self._above.add(number)
+        while self._below in self._above:
+            self._above.remove(self._below)
+            self._below += _STEP
