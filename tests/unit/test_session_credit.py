@@ -18,6 +18,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from p2ptwist.core.errors import LocalUsageError
 from p2ptwist.core.session.control import CloseCode
 from p2ptwist.core.session.credit import (
+    EARLY_DATAGRAM_LIMIT,
     EARLY_LIMIT,
     INITIAL_CREDIT,
     OFFSET_LIMIT,
@@ -149,6 +150,15 @@ class EarlyTests(SynchronousTestCase):
         self.assertIs(violation.code, CloseCode.OVERFLOW)
         early.lift()
         early.receive(SESSION_BUDGET)
+
+    def test_datagrams(self) -> None:
+        """
+        Counted as QUIC datagrams, a handshake and all early bytes fit three times over.
+        """
+        early = EarlyCredit(EARLY_DATAGRAM_LIMIT)
+        overhead = 1200 / 1150
+        early.receive(3 * round(EARLY_LIMIT * overhead + 4800))
+        self.assertRaises(SessionViolation, early.receive, EARLY_LIMIT)
 
 
 class ReceiveTests(SynchronousTestCase):

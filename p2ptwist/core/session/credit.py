@@ -19,13 +19,17 @@ INITIAL_CREDIT = 64 * 1024
 STREAM_WINDOW = 1024 * 1024  # bytes; fills a path of 100 Mbit/s and 80 ms
 SESSION_BUDGET = 8 * 1024 * 1024  # bytes lent beyond the first 64 KiB of each stream
 EARLY_LIMIT = INITIAL_CREDIT  # bytes on all streams together before the admission
+# Bytes of QUIC datagrams before the admission, whatever is in them: the handshake, the early bytes
+# and each of them twice again.  QUIC may keep them all, when what comes first is missing.
+EARLY_DATAGRAM_LIMIT = 4 * EARLY_LIMIT
 OFFSET_LIMIT = 2**62  # bytes; QUIC counts no further: RFC 9000 section 4.5
 
 
 class EarlyCredit:
     """
     What the caller may send on all its streams together before it is admitted, because the called
-    side keeps it unread.  Both sides count.
+    side keeps it unread.  Both sides count.  With L{EARLY_DATAGRAM_LIMIT} another one counts QUIC
+    datagrams, on the called side alone.
 
     @ivar available: bytes that are left.
     @ivar lifted: whether the caller is admitted.
