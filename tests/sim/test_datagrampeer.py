@@ -724,6 +724,17 @@ class StartTests(PeerCase):
             self.talk(self.world.connect(second, first), first)
         self.world.close()
 
+    def test_neverStarted(self) -> None:
+        """
+        A peer that never started cannot say where a path of it starts.
+        """
+        first, second = self.ready(2)
+        recorder = self.world.connect(first, second)
+        self.internet.advance(1.0)
+        idle = Party(self.home(), generateIdentity(), self.world.random)
+        self.assertRaises(LocalUsageError, idle.peer.localAddress, recorder.path)
+        self.world.close()
+
     def test_tooSoon(self) -> None:
         """
         A peer that runs is not started again.

@@ -306,6 +306,19 @@ class GatherTests(SynchronousTestCase):
         self.assertIsNone(world.local.behavior.mapping)
         world.close()
 
+    def test_measuredInVain(self) -> None:
+        """
+        A server that falls silent before the NAT is measured leaves it unknown.
+        """
+        world = World(self, NAT())
+        world.gather(SERVER)
+        world.internet.runUntil(world.servers[0].stopService())
+        changes = world.changes
+        world.internet.advance(10.0)
+        self.assertIsNone(world.local.behavior.mapping)
+        self.assertEqual(world.changes, changes)
+        world.close()
+
     def test_cancel(self) -> None:
         """
         Gathering can be given up.

@@ -112,6 +112,13 @@ class OpenTests(PunchCase):
         data = bytes.fromhex("000100002112a442") + bytes(12)
         self.assertRaises(LocalUsageError, punch.write, data)
 
+    def test_impossibleCandidate(self) -> None:
+        """
+        An address that no signal can carry is refused when it is made, not lost on the way.
+        """
+        for address in (("198.51.100.1", 0), ("198.51.100.1", 65536), ("a.example", 4000)):
+            self.assertRaises(LocalUsageError, makeCandidate, CandidateType.HOST, address)
+
     def test_candidateThatComesLater(self) -> None:
         """
         An address that is found after the call is trickled, and a NAT's behaviour with it.

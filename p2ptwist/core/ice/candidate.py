@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from p2ptwist.core.address import HostPort, isIPv6, parseHost
+from p2ptwist.core.errors import LocalUsageError
 
 COMPONENT = 1  # an agent has one component; RFC 8445 section 5.1.2.1 numbers from 1
 CANDIDATE_LIMIT = 24  # remote addresses a peer may make us check, so that it cannot aim a scan
@@ -73,7 +74,10 @@ class Candidate:
 def makeCandidate(candidateType: CandidateType, address: HostPort, order: int = 0) -> Candidate:
     """
     @return: a candidate of this side, with the priority that its type and family give it.
+    @raise LocalUsageError: when C{address} is no literal address with a port from 1 to 65535.
     """
+    if not 0 < address[1] < 65536:
+        raise LocalUsageError(f"{address[1]} is not the port of a candidate")
     return Candidate(candidateType, address, candidatePriority(candidateType, address[0], order))
 
 
