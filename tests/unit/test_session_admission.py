@@ -30,8 +30,8 @@ from p2ptwist.core.session.control import (
     SignalMessage,
 )
 from p2ptwist.core.session.errors import SessionViolation
-from p2ptwist.peer.identity import Identity
 from p2ptwist.net.signatures import verifySignature
+from p2ptwist.peer.identity import Identity
 
 
 def identityOf(number: int) -> Identity:
