@@ -87,6 +87,11 @@ class Chat(LineReceiver):
         text = payload.decode("utf-8", "replace")
         print(f"{encodePeerID(sender)[:8]}: {text}", flush=True)
 
+    def relayedReceived(self, sender: bytes, payload: bytes) -> None:
+        """
+        Ignore what is relayed: a chat has messages only.
+        """
+
     def peerUnreachable(self, peer: bytes) -> None:
         """
         Say who is not there.

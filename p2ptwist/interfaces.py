@@ -76,9 +76,17 @@ class ILinkReceiver(Interface):
         @param sender: the public key that the node authenticated, exactly 32 bytes.
         """
 
+    def relayedReceived(sender: bytes, payload: bytes) -> None:
+        """
+        Another peer had C{payload} relayed: a datagram, and others may have been lost before it.
+
+        @param sender: as for L{messageReceived}.
+        """
+
     def peerUnreachable(peer: bytes) -> None:
         """
-        A message to C{peer} was not delivered: it has no link, or will not be reached.
+        A message or relayed datagram to C{peer} was not delivered: it has no link, or will not be
+        reached.
         """
 
 
@@ -88,13 +96,34 @@ class ILink(Interface):
     """
 
     receiver: ILinkReceiver | None = Attribute("Who is told; set before the link starts.")
+    maxPayload: int = Attribute(
+        "The bytes that one message or relayed datagram carries at most.  A node may allow fewer "
+        "than the last one, so look again when the link comes up."
+    )
 
     def send(to: bytes, payload: bytes) -> None:
         """
         Send C{payload} to the peer whose public key is C{to}.
 
         @raise LinkDown: while there is no link.
-        @raise LocalUsageError: when C{payload} is longer than a frame carries.
+        @raise LocalUsageError: when C{payload} is longer than L{maxPayload}.
+        """
+
+    def sendRelayed(to: bytes, payload: bytes) -> bool:
+        """
+        Have C{payload} relayed to the peer whose public key is C{to}, as a datagram: it may be
+        lost on the way, and nobody says so.  Cheap; several in one turn of the reactor leave
+        together.
+
+        @return: C{False} when it was dropped here, because there is no link or the link's
+            transport is full: what is sent again at once is dropped again.
+        @raise LocalUsageError: when C{payload} is longer than L{maxPayload}.
+        """
+
+    def probe() -> None:
+        """
+        Find out whether the link is alive: call it when there is a reason to doubt.  A link on
+        which nothing comes for 10 s goes down and is made anew.  Without a link, do nothing.
         """
 
     def whenUp() -> Deferred[IWelcome]:

@@ -13,8 +13,7 @@ from functools import partial
 
 from twisted.application.service import Service
 from twisted.internet.defer import CancelledError, Deferred, fail, succeed
-from twisted.internet.error import ConnectingCancelledError, DNSLookupError
-from twisted.internet.error import TimeoutError as ConnectTimeout
+from twisted.internet.error import ConnectingCancelledError
 from twisted.internet.interfaces import (
     IAddress,
     IProtocolFactory,
@@ -32,21 +31,19 @@ from p2ptwist.core.link.client import (
     LinkEvent,
     MessageReceived,
     PeerUnreachable,
+    RelayedReceived,
     Up,
 )
+from p2ptwist.core.link.frames import MAX_PAYLOAD
 from p2ptwist.core.link.messages import INSTANCE_LENGTH
 from p2ptwist.core.link.reasons import Reason
-from p2ptwist.errors import (
-    LinkDown,
-    NameNotResolved,
-    RendezvousRefused,
-    RendezvousUnreachable,
-)
+from p2ptwist.errors import LinkDown
 from p2ptwist.interfaces import IIdentity, ILink, ILinkReceiver, IWelcome
 from p2ptwist.rendezvous.connections import addressOf
 from p2ptwist.rendezvous.linkconnection import LinkConnection
 from p2ptwist.rendezvous.linkendpoint import CONNECT_DELAY, rendezvousEndpoint
 from p2ptwist.rendezvous.linklifecycle import LifecycleCore, makeLifecycle
+from p2ptwist.rendezvous.linkreasons import outOfTime, reasonOfAttempt, reasonOfEnd
 
 __all__ = ["RendezvousLink", "Welcome", "rendezvousEndpoint"]
 
@@ -94,6 +91,8 @@ class RendezvousLink(Service):
     A link that comes back, with jittered back-off, for as long as this service runs.
 
     @ivar receiver: who is told what happens; set it before the service starts.
+    @ivar maxPayload: the bytes that one message or relayed datagram carries at most, as the last
+        node said; 16,351 as a rule.
     @ivar description: the node's endpoint, as errors name it.
     """
 
@@ -118,6 +117,7 @@ class RendezvousLink(Service):
         @param jitter: spreads attempts and pings; the system's randomness when left out.
         """
         self.description = repr(endpoint) if description is None else description
+        self.maxPayload = MAX_PAYLOAD
         self._clock = reactor
         self._endpoint = endpoint
         self._identity = identity
@@ -201,18 +201,32 @@ class RendezvousLink(Service):
         Send C{payload} to the peer whose public key is C{to}.
 
         @raise LinkDown: while there is no link, or when the node takes nothing for so long that
-            64 KiB wait.
-        @raise LocalUsageError: when C{to} is not a key, or C{payload} is longer than the node
-            takes (16,351 bytes as a rule).
+            64 KiB of messages wait behind a transport that is full.
+        @raise LocalUsageError: when C{to} is not a key, or C{payload} is longer than
+            L{maxPayload}.
         """
         connection = self._core.connection
         if self._welcome is None or connection is None:
             raise LinkDown(
                 f"there is no link to {self.description} at this moment: wait for whenUp()"
             )
-        if connection.full:
+        if connection.hasNoRoom:
             raise LinkDown(f"{self.description} does not keep up with what is sent: send less")
         connection.send(to, payload)
+
+    def sendRelayed(self, to: bytes, payload: bytes) -> bool:
+        """
+        Have C{payload} relayed to the peer whose public key is C{to}, as a datagram.
+
+        @return: C{False} when it was dropped here: there is no link, or 64 KiB wait for its
+            transport.
+        @raise LocalUsageError: when C{to} is not a key, or C{payload} is longer than
+            L{maxPayload}; never while there is no link.
+        """
+        connection = self._core.connection
+        if self._welcome is None or connection is None:
+            return False
+        return connection.sendRelayed(to, payload)
 
     def whenUp(self) -> Deferred[IWelcome]:
         """
@@ -253,7 +267,7 @@ class RendezvousLink(Service):
         )
         # An endpoint's Deferred is generic in the protocol, which zope.interface cannot say.
         attempt: Deferred[LinkConnection] = self._endpoint.connect(factory)  # type: ignore[assignment]
-        attempt.addTimeout(CONNECT_DELAY, self._clock, onTimeoutCancel=_outOfTime)
+        attempt.addTimeout(CONNECT_DELAY, self._clock, onTimeoutCancel=outOfTime)
         return attempt.addErrback(self._attemptFailed)
 
     def _nextDelay(self) -> float:
@@ -275,7 +289,7 @@ class RendezvousLink(Service):
     # What happens to attempts and connections.
 
     def _attemptFailed(self, failure: Failure) -> Failure:
-        result = Failure(_unreachable(self.description, failure))
+        result = Failure(reasonOfAttempt(self.description, failure))
         # Who stopped it knows.
         if not failure.check(CancelledError, ConnectingCancelledError):
             self._failWaiters(result)
@@ -287,6 +301,8 @@ class RendezvousLink(Service):
         receiver = self.receiver
         if isinstance(event, Up):
             self._goUp(connection, event)
+        elif receiver is not None and isinstance(event, RelayedReceived):
+            self._notices.append(partial(receiver.relayedReceived, event.sender, event.payload))
         elif receiver is not None and isinstance(event, MessageReceived):
             self._notices.append(partial(receiver.messageReceived, event.sender, event.payload))
         elif receiver is not None and isinstance(event, PeerUnreachable):
@@ -310,29 +326,19 @@ class RendezvousLink(Service):
         Why the connection ended, as the program is told; and how the next attempt is made.
         """
         ended = connection.ended
-        where = self.description
-        if ended is None and connection.upSince is None:
-            return RendezvousUnreachable(
-                f"{where} closed the connection before the link was up "
-                f"({failure.getErrorMessage()}): check that it is a rendezvous node"
-            )
-        if ended is None:
-            return LinkDown(f"the link to {where} was lost ({failure.getErrorMessage()})")
-        self._retryAfter = ended.retryAfter
-        if ended.word == Reason.DISPLACED.word:
-            self._takeOver = False
-            self._retryAfter = int(BACKOFF_CAP)
-        message = f"the rendezvous node at {where}: {ended.text}"
-        if ended.byNode or (connection.upSince is None and ended.word != "silent"):
-            return RendezvousRefused(message, ended.word)
-        if connection.upSince is None:
-            return RendezvousUnreachable(f"{message}: check that it is a rendezvous node")
-        return LinkDown(message)
+        if ended is not None:
+            self._retryAfter = ended.retryAfter
+            if ended.word == Reason.DISPLACED.word:
+                self._takeOver = False
+                self._retryAfter = int(BACKOFF_CAP)
+        wasUp = connection.upSince is not None
+        return reasonOfEnd(self.description, ended, wasUp, failure)
 
     def _goUp(self, connection: LinkConnection, event: Up) -> None:
         connection.upSince = self._clock.seconds()
         self._takeOver = True
         said = event.welcome
+        self.maxPayload = said.maxPayload
         servers = _withHost(said.stunServers, connection.transport.getPeer())
         self._welcome = Welcome(event.nodeName, said.observedAddress, servers)
         _log.info("link to {node} is up", node=self.description)
@@ -389,22 +395,3 @@ def _withHost(servers: tuple[HostPort, ...], node: IAddress) -> tuple[HostPort, 
 def _fire(waiter: Deferred[IWelcome], result: IWelcome | Failure) -> None:
     if not waiter.called:  # cancelled in the meantime
         waiter.callback(result)
-
-
-def _outOfTime(result: object, seconds: float) -> Failure:
-    return Failure(ConnectTimeout(string=f"no answer within {seconds:.0f} s"))
-
-
-def _unreachable(description: str, failure: Failure) -> Exception:
-    """
-    What an attempt that failed means to the program.
-    """
-    if failure.check(DNSLookupError):
-        return NameNotResolved(
-            f"the host name in {description} has no address: check its spelling and this machine's "
-            "name server"
-        )
-    return RendezvousUnreachable(
-        f"no connection to the rendezvous node at {description} ({failure.getErrorMessage()}): "
-        "check the address, and that the node runs"
-    )

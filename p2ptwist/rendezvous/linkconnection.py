@@ -18,7 +18,10 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from p2ptwist.core.link.client import Claimant, Ended, LinkClient, LinkEvent
-from p2ptwist.rendezvous.connections import StreamTransport, withoutDelay
+from p2ptwist.rendezvous.connections import StreamTransport, prepareSocket
+
+MESSAGE_ROOM = 64 * 1024  # bytes of messages that may wait behind a transport that is full
+_TOGETHER = 64 * 1024  # bytes of relayed datagrams that leave together: what fills the transport
 
 
 @implementer(IProtocol, IPushProducer)
@@ -27,7 +30,7 @@ class LinkConnection:
     One connection to a node, from its making to its loss.
 
     @ivar ended: why the link ended, when the machine said so.
-    @ivar full: whether the transport's buffer is full, 64 KiB.
+    @ivar full: whether the transport's buffer is full, 64 KiB: no place for datagrams.
     @ivar upSince: when the link came up, or C{None}.
     """
 
@@ -57,6 +60,9 @@ class LinkConnection:
         self._machine: LinkClient | None = None
         self._timer: IDelayedCall | None = None
         self._draining = False
+        self._behind = 0  # bytes of messages written since the transport is full
+        self._flush: IDelayedCall | None = None
+        self._unflushed = 0  # bytes of relayed datagrams that wait for it
 
     # IProtocol
 
@@ -65,7 +71,7 @@ class LinkConnection:
         Begin: the node speaks first.
         """
         self.transport = transport  # type: ignore[assignment]
-        withoutDelay(transport)
+        prepareSocket(transport)
         self.transport.registerProducer(self, True)
         self._machine = LinkClient(self._claimant, self._clock.seconds(), self._jitter)
         self._drain()
@@ -103,6 +109,7 @@ class LinkConnection:
         The transport's buffer is empty.
         """
         self.full = False
+        self._behind = 0
 
     def stopProducing(self) -> None:
         """
@@ -111,13 +118,40 @@ class LinkConnection:
 
     # What the link wants.
 
+    @property
+    def hasNoRoom(self) -> bool:
+        """
+        Whether not even a message may be sent.  Messages have room of their own behind relayed
+        datagrams, which fill the transport as a matter of course.
+        """
+        return self._behind >= MESSAGE_ROOM
+
     def send(self, to: bytes, payload: bytes) -> None:
         """
         Send a message; the link is up.
         """
         if self._machine is not None:
             self._machine.send(to, payload, self._clock.seconds())
+            if self.full:
+                self._behind += len(payload)
+            self._write(self._machine)  # at once, also from inside a delivery
             self._drain()
+
+    def sendRelayed(self, to: bytes, payload: bytes) -> bool:
+        """
+        Send a relayed datagram, with all others of this turn of the reactor; the link is up.
+
+        @return: whether it will leave; if not, it was dropped.
+        """
+        if self._machine is None or self.full:
+            return False
+        self._machine.sendRelayed(to, payload, self._clock.seconds())
+        self._unflushed += len(payload)
+        if self._unflushed >= _TOGETHER:
+            self._write(self._machine)
+        elif self._flush is None and not self._draining:
+            self._flush = self._clock.callLater(0, self._flushDue)
+        return True
 
     def probe(self) -> None:
         """
@@ -132,9 +166,8 @@ class LinkConnection:
         Send what was written and close; deliver nothing more.
         """
         self.closed = True
-        data = None if self._machine is None else self._machine.pollTransmit()
-        if data is not None:
-            self.transport.write(data)
+        if self._machine is not None:
+            self._write(self._machine)
         self._release()
         self.transport.unregisterProducer()
         self.transport.loseConnection()
@@ -150,34 +183,47 @@ class LinkConnection:
 
     def _drain(self) -> None:
         """
-        Send, deliver and re-arm.  A call from inside a delivery is left to the one that delivers.
+        Send, deliver and re-arm.  A call from inside a delivery is left to the one that delivers,
+        so that what several deliveries send leaves together.
         """
         if self._draining:
             return
         self._draining = True
         try:
-            while self._drainOnce():
-                pass
+            self._drainAll()
         finally:
             self._draining = False
         self._rearm()
 
-    def _drainOnce(self) -> bool:
-        machine = self._machine
-        if machine is None:
-            return False
-        data = machine.pollTransmit()
-        if data is not None:
-            self.transport.write(data)
-        event = machine.pollEvent()
-        if event is None:
-            return data is not None
+    def _drainAll(self) -> None:
+        while (machine := self._machine) is not None:
+            self._write(machine)
+            event = machine.pollEvent()
+            if event is None:
+                return
+            while event is not None:
+                self._take(event)
+                event = None if self._machine is None else machine.pollEvent()
+
+    def _take(self, event: LinkEvent) -> None:
         if isinstance(event, Ended):
             self.ended = event
             self.abort()
         else:
             self._deliver(self, event)
-        return True
+
+    def _write(self, machine: LinkClient) -> None:
+        """
+        Send all that there is to send, in one piece.
+        """
+        self._unflushed = 0
+        data = machine.pollTransmit()
+        if data is not None:
+            self.transport.write(data)
+
+    def _flushDue(self) -> None:
+        self._flush = None
+        self._drain()
 
     def _rearm(self) -> None:
         deadline = None if self._machine is None else self._machine.deadline()
@@ -200,6 +246,7 @@ class LinkConnection:
 
     def _release(self) -> None:
         self._machine = None
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        for pending in (self._timer, self._flush):
+            if pending is not None:
+                pending.cancel()
+        self._timer = self._flush = None

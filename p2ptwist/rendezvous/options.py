@@ -14,6 +14,7 @@ from twisted.python import usage
 
 from p2ptwist.core.address import HostPort, canonicalHost, parseHost
 from p2ptwist.core.errors import LocalUsageError
+from p2ptwist.core.link.frames import FRAME_LIMIT, LENGTH_SIZE
 from p2ptwist.core.link.limits import Limits
 from p2ptwist.core.link.messages import MAX_NAME_LENGTH, MAX_STUN_SERVERS
 from p2ptwist.core.stun.limits import STUNLimits
@@ -22,6 +23,7 @@ from p2ptwist.core.tokenbucket import Rate
 LINK_PORT = 8470
 STUN_PORT = 3478  # RFC 8489 section 18.6
 
+_LONGEST_FRAME = LENGTH_SIZE + FRAME_LIMIT  # bytes
 _COMMAND = "twistd natrendezvous"
 _DEFAULTS = Limits()
 _STUN_DEFAULTS = STUNLimits()
@@ -37,7 +39,7 @@ def anyHost() -> str:
 
 
 def _rateText(rate: Rate | None) -> str:
-    return "none" if rate is None else f"{rate.perSecond:g}/{rate.burst:g}"
+    return "none" if rate is None else f"{rate.perSecond:.10g}/{rate.burst:.10g}"
 
 
 def _parseRate(text: str) -> Rate:
@@ -52,6 +54,16 @@ def _parseRate(text: str) -> Rate:
     if not (0 < rate.perSecond < math.inf and 1 <= rate.burst < math.inf):
         raise LocalUsageError(
             f"{text!r} is not a rate: write PER_SECOND/BURST, such as 10/50, or none for no limit"
+        )
+    return rate
+
+
+def _parseByteRate(text: str) -> Rate:
+    rate = _parseRate(text)
+    if rate.burst < _LONGEST_FRAME:
+        raise LocalUsageError(
+            f"{text!r} would never let the largest frame pass: a burst has at least "
+            f"{_LONGEST_FRAME} bytes"
         )
     return rate
 
@@ -194,6 +206,19 @@ class Options(usage.Options):
             "Messages to absent peers that one key may send; over it, the node reads more slowly.",
         ],
         [
+            "relay-rate",
+            None,
+            _rateText(_DEFAULTS.relayRate),
+            "Bytes that one key may have relayed to others; what is over it is dropped.",
+        ],
+        [
+            "relay-capacity",
+            None,
+            _rateText(_DEFAULTS.relayCapacity),
+            "Bytes relayed in all, shared fairly; what is over it is dropped. Say about 0.8 of "
+            "the bandwidth that this machine has.",
+        ],
+        [
             "ping-interval",
             None,
             str(_DEFAULTS.pingInterval),
@@ -297,6 +322,8 @@ class Options(usage.Options):
             registrationRate=self._convert("registration-rate", _parseRate),
             messageRate=self._convert("message-rate", _parseRate),
             lookupRate=self._convert("lookup-rate", _parseRate),
+            relayRate=self._convert("relay-rate", _parseByteRate),
+            relayCapacity=self._convert("relay-capacity", _parseByteRate),
             maxLinks=self._convert("max-links", _parseCount),
             pingInterval=self._convert("ping-interval", _parseSeconds),
             idleDelay=self._convert("idle-timeout", _parseSeconds),

@@ -24,8 +24,8 @@ from p2ptwist.core.link.limits import Counters, Limits
 from p2ptwist.core.link.messages import UNKNOWN_ADDRESS
 from p2ptwist.core.link.node import Node
 from p2ptwist.errors import PortUnusable
-from p2ptwist.rendezvous.connections import NodeConnections, addressOf
 from p2ptwist.net.signatures import verifySignature
+from p2ptwist.rendezvous.connections import NodeConnections, addressOf
 
 DRAIN_DELAY = 2.0  # seconds that peers have to read their goodbye when the node stops
 

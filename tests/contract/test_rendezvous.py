@@ -82,6 +82,11 @@ class Receiver:
         if not self.message.called:
             self.message.callback(payload)
 
+    def relayedReceived(self, sender: bytes, payload: bytes) -> None:
+        """
+        Nobody waits for that here.
+        """
+
     def peerUnreachable(self, peer: bytes) -> None:
         """
         Nobody waits for that here.

@@ -78,6 +78,12 @@ class Peer:
         """
         self._tell("message", (sender, payload))
 
+    def relayedReceived(self, sender: bytes, payload: bytes) -> None:
+        """
+        Write it down.
+        """
+        self._tell("relayed", (sender, payload))
+
     def peerUnreachable(self, peer: bytes) -> None:
         """
         Write it down.

@@ -20,6 +20,7 @@ from p2ptwist.core.link.client import (
     LinkEvent,
     MessageReceived,
     PeerUnreachable,
+    RelayedReceived,
     Up,
 )
 from p2ptwist.core.link.frames import FrameType, encodeFrame, encodeHot
@@ -203,15 +204,34 @@ class MessageTests(SynchronousTestCase):
         frames = encodeHot(FrameType.SEND, OTHER, b"hi") + encodeHot(FrameType.SEND, OTHER, b"ho")
         self.assertEqual(client.pollTransmit(), frames)
 
+    def test_sendRelayed(self) -> None:
+        """
+        A relayed datagram becomes a relay frame, and has a ping behind it after 15 s of silence.
+        """
+        client = up()
+        frame = encodeHot(FrameType.RELAY, OTHER, bytes(1000))
+        client.sendRelayed(OTHER, bytes(1000), 1.0)
+        self.assertEqual(client.pollTransmit(), frame)
+        client.sendRelayed(OTHER, bytes(1000), 15.0)
+        self.assertEqual(client.pollTransmit(), frame + PING)
+
     def test_received(self) -> None:
         """
-        Receive and unreachable frames become events, in order.
+        Receive, relayed and unreachable frames become events, in order.
         """
         client = up()
         client.receiveBytes(
-            encodeHot(FrameType.RECEIVE, OTHER, b"hi") + encodeHot(FrameType.UNREACHABLE, KEY), 1.0
+            encodeHot(FrameType.RECEIVE, OTHER, b"hi")
+            + encodeHot(FrameType.RELAYED, OTHER, b"ho")
+            + encodeHot(FrameType.UNREACHABLE, KEY),
+            1.0,
         )
-        self.assertEqual(events(client), [MessageReceived(OTHER, b"hi"), PeerUnreachable(KEY)])
+        expected = [
+            MessageReceived(OTHER, b"hi"),
+            RelayedReceived(OTHER, b"ho"),
+            PeerUnreachable(KEY),
+        ]
+        self.assertEqual(events(client), expected)
 
     def test_misuse(self) -> None:
         """
@@ -219,8 +239,10 @@ class MessageTests(SynchronousTestCase):
         """
         self.assertRaises(LocalUsageError, proving().send, OTHER, b"", 0.0)
         self.assertRaises(LocalUsageError, up().send, OTHER[1:], b"", 0.0)
-        error = self.assertRaises(LocalUsageError, up().send, OTHER, bytes(1001), 0.0)
-        self.assertIn("at most 1000 bytes", str(error))
+        self.assertRaises(LocalUsageError, proving().sendRelayed, OTHER, b"", 0.0)
+        for send in (up().send, up().sendRelayed):
+            error = self.assertRaises(LocalUsageError, send, OTHER, bytes(1001), 0.0)
+            self.assertIn("at most 1000 bytes", str(error))
 
 
 class LivenessTests(SynchronousTestCase):
@@ -328,6 +350,8 @@ class TotalityTests(SynchronousTestCase):
         "send": encodeHot(FrameType.SEND, KEY),
         "receive": encodeHot(FrameType.RECEIVE, KEY),
         "unreachable": encodeHot(FrameType.UNREACHABLE, KEY),
+        "relay": encodeHot(FrameType.RELAY, KEY),
+        "relayed": encodeHot(FrameType.RELAYED, KEY),
         "unknown": encodeFrame(0xEE),
     }
     STATES: dict[ClientState, tuple[Callable[[], LinkClient], dict[str, ClientState]]] = {  # noqa: RUF012
@@ -335,7 +359,7 @@ class TotalityTests(SynchronousTestCase):
         ClientState.PROVING: (proving, {"welcome": ClientState.UP}),
         ClientState.UP: (
             up,
-            dict.fromkeys(("pong", "receive", "unreachable"), ClientState.UP),
+            dict.fromkeys(("pong", "receive", "relayed", "unreachable"), ClientState.UP),
         ),
         ClientState.ENDED: (ended, {}),
     }

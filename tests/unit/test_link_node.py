@@ -17,8 +17,9 @@ from p2ptwist.core.link.frames import (
     encodeHot,
 )
 from p2ptwist.core.link.limits import Limits
+from p2ptwist.core.link.links import Action
 from p2ptwist.core.link.messages import Goodbye, Hello, Prove, Welcome
-from p2ptwist.core.link.node import Action, Node
+from p2ptwist.core.link.node import Node
 from p2ptwist.core.link.nodelink import LinkState, NodeLink
 from p2ptwist.core.link.reasons import Reason, reasonWord
 from p2ptwist.core.tokenbucket import Rate
@@ -384,47 +385,99 @@ class ForwardTests(SynchronousTestCase):
 
 class AllowanceTests(SynchronousTestCase):
     """
-    A peer over its allowance is read more slowly, and loses nothing.
+    The messages of a peer over its allowance wait, and none is lost.
     """
 
     def test_messages(self) -> None:
         """
-        After 50 frames at once, 10 a second are read.
+        After 50 frames at once, 10 a second are taken; the peer is read all the while.
         """
         bench = Bench()
         alice, bob = bench.up(ALICE), bench.up(BOB)
         bench.receive(alice, encodeHot(FrameType.SEND, BOB, b"x") * 60)
         self.assertEqual(len(bench.sent(bob)), 50)
-        self.assertEqual(bench.actions(alice), [Action.PAUSE])
         self.assertEqual(bench.node.counters.throttled, 1)
-        for tick in range(1, 10):
+        for tick in range(1, 11):
             bench.node.handleTimeout(tick / 10 + 0.001)
             self.assertEqual(len(bench.sent(bob)), 1)
-        self.assertNotIn(Action.RESUME, bench.actions(alice))
         bench.node.handleTimeout(1.5)
+        bench.receive(alice, encodeHot(FrameType.SEND, BOB, b"x"), 1.5)
         self.assertEqual(len(bench.sent(bob)), 1)
-        self.assertEqual(bench.actions(alice), [Action.RESUME])
+        self.assertEqual(bench.actions(alice), [])
 
-    def test_nothingLeft(self) -> None:
+    def test_order(self) -> None:
         """
-        A peer that was exactly at its allowance is read again when some is back; its silence in
-        between does not count.
+        What comes while others wait does not overtake them.
+        """
+        bench = Bench(messageRate=Rate(10, 1))
+        alice, bob = bench.up(ALICE), bench.up(BOB)
+        for number in range(5):
+            bench.receive(alice, encodeHot(FrameType.SEND, BOB, bytes((number,))), number * 0.05)
+        for tick in range(1, 10):
+            bench.node.handleTimeout(tick / 10 + 0.001)
+        self.assertEqual([frame[-1] for frame in bench.sent(bob)], [0, 1, 2, 3, 4])
+
+    def test_tooMany(self) -> None:
+        """
+        With 64 messages waiting the peer is not read any more, until there is room.
         """
         bench = Bench()
-        alice = bench.up(ALICE)
-        bench.receive(alice, PING * 50)
+        alice, bob = bench.up(ALICE), bench.up(BOB)
+        bench.receive(alice, encodeHot(FrameType.SEND, BOB, b"x") * (50 + 63))
+        self.assertEqual(bench.actions(alice), [])
+        bench.receive(alice, encodeHot(FrameType.SEND, BOB, b"x") * 2)
         self.assertEqual(bench.actions(alice), [Action.PAUSE])
-        bench.node.handleTimeout(0.2)
-        self.assertEqual(bench.actions(alice), [Action.RESUME])
-        self.assertEqual(bench.node.deadline(), 120.2)
+        self.assertEqual(len(bench.sent(bob)), 50)
+        bench.node.handleTimeout(0.101)
+        self.assertEqual((len(bench.sent(bob)), bench.actions(alice)), (1, []))
+        bench.node.handleTimeout(0.201)
+        self.assertEqual((len(bench.sent(bob)), bench.actions(alice)), (1, [Action.RESUME]))
+        for now in (4.0, 8.0):
+            bench.node.handleTimeout(now)
+        self.assertEqual(len(bench.sent(bob)), 63)
+
+    def test_tooLong(self) -> None:
+        """
+        So it is with 64 KiB.
+        """
+        bench = Bench(messageRate=Rate(10, 1))
+        alice = bench.up(ALICE)
+        largest = encodeHot(FrameType.SEND, BOB, bytes(MAX_PAYLOAD))
+        bench.receive(alice, largest * 4)
+        self.assertEqual(bench.actions(alice), [])
+        bench.receive(alice, largest * 2)
+        self.assertEqual(bench.actions(alice), [Action.PAUSE])
+
+    def test_malformedLater(self) -> None:
+        """
+        A message that would have to wait is judged at once.
+        """
+        bench = Bench(messageRate=Rate(10, 1))
+        alice = bench.up(ALICE)
+        bench.receive(alice, PING + encodeFrame(FrameType.SEND, b"short"))
+        self.assertEqual(bench.goodbye(alice), "protocol")
+
+    def test_silence(self) -> None:
+        """
+        A peer that is read is dead when it is silent, whatever of it waits.
+        """
+        bench = Bench(messageRate=Rate(0.005, 1))
+        alice = bench.up(ALICE)
+        bench.receive(alice, PING)
+        for now in (10.0, 119.0):
+            bench.node.handleTimeout(now)
+        self.assertIs(alice.state, LinkState.UP)
+        self.assertEqual(bench.node.deadline(), 120.0)
+        bench.node.handleTimeout(120.0)
+        self.assertEqual(bench.goodbye(alice), "timeout")
 
     def test_longPause(self) -> None:
         """
         A peer that is not read for longer than a silent link lives is not taken for dead.
         """
-        bench = Bench(messageRate=Rate(0.005, 1))
+        bench = Bench(messageRate=Rate(0.005, 1), maxHeldMessages=1)
         alice = bench.up(ALICE)
-        bench.receive(alice, PING)
+        bench.receive(alice, PING * 2)
         for now in (10.0, 130.0, 200.0):
             bench.node.handleTimeout(now)
         self.assertEqual(bench.actions(alice), [Action.PAUSE, Action.RESUME])
@@ -434,14 +487,16 @@ class AllowanceTests(SynchronousTestCase):
         """
         What still arrives while a peer is not read waits, and a cut frame is given its time.
         """
-        bench = Bench()
+        bench = Bench(messageRate=Rate(10, 1), maxHeldMessages=1)
         alice = bench.up(ALICE)
-        bench.receive(alice, PING * 50)
+        bench.receive(alice, PING * 2)
         bench.sent(alice)
-        bench.receive(alice, PING + PING[:1], 0.0)
+        bench.receive(alice, PING[:1], 0.0)
         self.assertEqual(bench.sent(alice), [])
         bench.node.handleTimeout(0.5)
         self.assertEqual(len(bench.sent(alice)), 1)
+        self.assertEqual(bench.node.deadline(), 0.6)
+        bench.node.handleTimeout(0.6)
         self.assertEqual(bench.node.deadline(), 5.5)
 
     def test_reconnecting(self) -> None:
@@ -475,23 +530,237 @@ class AllowanceTests(SynchronousTestCase):
         bench = Bench(messageRate=Rate(100, 1), lookupRate=Rate(1, 1))
         alice = bench.up(ALICE)
         bench.receive(alice, encodeHot(FrameType.SEND, CAROL) * 2)
-        self.assertEqual(bench.actions(alice), [Action.PAUSE])
         bench.node.handleTimeout(0.5)
-        self.assertEqual(bench.actions(alice), [])
         bench.sent(alice)
+        bench.node.handleTimeout(0.9)
+        self.assertEqual(bench.sent(alice), [])
         bench.node.handleTimeout(1.0)
         self.assertEqual(bench.sent(alice), [b"\x12" + CAROL])
 
     def test_lostWhilePaused(self) -> None:
         """
-        A peer that goes while it is not read is forgotten.
+        A peer that goes while its messages wait, and it is not read, is forgotten.
         """
         bench = Bench()
         alice = bench.up(ALICE)
-        bench.receive(alice, PING * 60)
+        bench.receive(alice, PING * 160)
+        self.assertEqual(bench.actions(alice), [Action.PAUSE])
+        bench.sent(alice)
         bench.node.connectionLost(alice)
         bench.node.handleTimeout(1.0)
         self.assertEqual(bench.sent(alice), [])
+
+
+def relay(to: bytes, payload: bytes = bytes(967)) -> bytes:
+    """
+    @return: a relay frame; by default one of 1,002 bytes.
+    """
+    return encodeHot(FrameType.RELAY, to, payload)
+
+
+class RelayTests(SynchronousTestCase):
+    """
+    Relayed datagrams from link to link.
+    """
+
+    def setUp(self) -> None:
+        """
+        Two peers.
+        """
+        self.bench = Bench()
+        self.alice = self.bench.up(ALICE)
+        self.bob = self.bench.up(BOB)
+        self.counters = self.bench.node.counters
+
+    def relayed(self) -> int:
+        """
+        @return: how many datagrams were sent to the receiver since the last time.
+        """
+        return sum(frame[0] == FrameType.RELAYED for frame in self.bench.sent(self.bob))
+
+    def test_relay(self) -> None:
+        """
+        Relay becomes relayed, from the key that was proved.
+        """
+        for payload in (b"", b"hello", bytes(MAX_PAYLOAD)):
+            self.bench.receive(self.alice, relay(BOB, payload))
+            self.assertEqual(self.bench.sent(self.bob), [b"\x14" + ALICE + payload])
+        self.assertEqual((self.counters.relayed, self.counters.relayedBytes), (3, 5 + MAX_PAYLOAD))
+
+    def test_ownAllowance(self) -> None:
+        """
+        Relayed datagrams cost no messages, and do not wait behind those that do.
+        """
+        send = encodeHot(FrameType.SEND, BOB, b"x")
+        self.bench.receive(self.alice, relay(BOB) * 100 + send * 60 + relay(BOB) * 100)
+        kinds = [frame[0] for frame in self.bench.sent(self.bob)]
+        self.assertEqual(kinds, [0x14] * 100 + [0x11] * 50 + [0x14] * 100)
+
+    def test_overRate(self) -> None:
+        """
+        What is over 256 KiB at once and 1 MB/s is dropped; messages between are not.
+        """
+        many = (relay(BOB) * 10 + encodeHot(FrameType.SEND, BOB)) * 40
+        self.bench.receive(self.alice, many)
+        kinds = [frame[0] for frame in self.bench.sent(self.bob)]
+        self.assertEqual((kinds.count(0x14), kinds.count(0x11)), (261, 40))
+        self.assertEqual(self.counters.relayLimited, 139)
+        self.assertEqual(self.bench.actions(self.alice), [])
+        self.bench.receive(self.alice, relay(BOB) * 150, 0.1)
+        self.assertEqual(self.relayed(), 100)
+
+    def test_tiny(self) -> None:
+        """
+        A frame counts for 256 bytes at least.
+        """
+        self.bench.receive(self.alice, relay(BOB, b"") * 1500)
+        self.assertEqual(self.relayed(), 1024)
+
+    def test_flood(self) -> None:
+        """
+        Who ignores that twice as much is dropped is read more slowly, for a moment each.
+        """
+        self.bench.receive(self.alice, relay(BOB) * 600)
+        self.assertEqual(self.bench.actions(self.alice), [Action.PAUSE])
+        self.assertEqual(self.counters.relayLimited, 261 + 1)
+        moment = self.bench.node.deadline()
+        assert moment is not None
+        self.assertTrue(0.05 < moment < 0.07, moment)
+        self.bench.sent(self.bob)
+        self.bench.node.handleTimeout(moment)
+        self.assertEqual(self.relayed(), 65)
+        self.bench.receive(self.alice, encodeHot(FrameType.SEND, BOB, b"on time"), moment)
+        self.bench.node.handleTimeout(0.2)
+        self.assertEqual(self.bench.sent(self.bob)[-1], b"\x11" + ALICE + b"on time")
+        self.assertEqual(self.bench.actions(self.alice)[-1], Action.RESUME)
+
+    def test_reconnecting(self) -> None:
+        """
+        A new link does not give a key new bytes.
+        """
+        self.bench.receive(self.alice, relay(BOB) * 300)
+        self.bench.sent(self.bob)
+        self.bench.receive(self.bench.up(ALICE), relay(BOB) * 10)
+        self.assertEqual(self.relayed(), 0)
+
+    def test_unlimited(self) -> None:
+        """
+        A node may have no limit.
+        """
+        none = Rate(float("inf"), float("inf"))
+        self.bench = Bench(relayRate=none, relayCapacity=none)
+        alice, self.bob = self.bench.up(ALICE), self.bench.up(BOB)
+        for _ in range(10):
+            self.bench.receive(alice, relay(BOB) * 1000)
+        self.assertEqual(self.relayed(), 10_000)
+
+    def test_capacity(self) -> None:
+        """
+        What is over the node's capacity is dropped.
+        """
+        none = Rate(float("inf"), float("inf"))
+        self.bench = Bench(relayRate=none, relayCapacity=Rate(100_000, 50_000))
+        alice, self.bob = self.bench.up(ALICE), self.bench.up(BOB)
+        self.bench.receive(alice, relay(BOB) * 100)
+        self.assertEqual(self.relayed(), 49)
+        self.assertEqual(self.bench.node.counters.relayCapped, 51)
+        self.assertEqual(self.bench.actions(alice), [])
+
+    def test_absent(self) -> None:
+        """
+        Who relays to an absent peer is told, at the price of a look-up; without look-ups left
+        there is no answer, and nothing waits for one.
+        """
+        self.bench.receive(self.alice, relay(CAROL) * 25 + relay(BOB))
+        self.assertEqual(self.bench.sent(self.alice), [b"\x12" + CAROL] * 20)
+        self.assertEqual(self.relayed(), 1)
+        self.assertEqual(self.counters.unreachable, 25)
+        self.bench.receive(self.alice, relay(CAROL) * 3, 1.0)
+        self.assertEqual(len(self.bench.sent(self.alice)), 2)
+        self.assertEqual(self.counters.throttled, 0)
+
+    def test_absentUnread(self) -> None:
+        """
+        Such answers never cost a slow reader its link.
+        """
+        self.bench.node.setBlocked(self.alice, True)
+        for now in range(100):
+            self.bench.receive(self.alice, relay(CAROL) * 20, float(now))
+        self.assertIs(self.alice.state, LinkState.UP)
+
+    def test_malformed(self) -> None:
+        """
+        A relay frame without a whole key ends its link.
+        """
+        self.bench.receive(self.alice, encodeFrame(FrameType.RELAY, ALICE[1:]))
+        self.assertEqual(self.bench.goodbye(self.alice), "protocol")
+
+    def test_slowReader(self) -> None:
+        """
+        A slow reader loses datagrams, counted, but not its link.
+        """
+        self.bench.node.setBlocked(self.bob, True)
+        self.bench.receive(self.alice, relay(BOB) * 250)
+        self.assertEqual(self.counters.relayLost, 250 - 122)
+        self.assertEqual(self.relayed(), 0)
+        self.bench.node.setBlocked(self.bob, False)
+        self.assertEqual(self.relayed(), 122)
+        self.assertIs(self.bob.state, LinkState.UP)
+
+    def test_messagesFirst(self) -> None:
+        """
+        To a slow reader messages overtake datagrams, and take the place of the oldest.
+        """
+        bench = self.bench
+        bench.node.setBlocked(self.bob, True)
+        bench.receive(self.alice, b"".join(relay(BOB, bytes((n,)) * 967) for n in range(122)))
+        bench.receive(self.alice, encodeHot(FrameType.SEND, BOB, bytes(5000)))
+        self.assertEqual(self.counters.relayLost, 4)
+        bench.node.setBlocked(self.bob, False)
+        first, *others = bench.sent(self.bob)
+        self.assertEqual(first[0], FrameType.RECEIVE)
+        self.assertEqual([frame[-1] for frame in others], list(range(4, 122)))
+
+    def test_pieces(self) -> None:
+        """
+        Datagrams that waited leave in pieces, so that a message still overtakes most of them.
+        """
+        bench = self.bench
+        bench.node.setBlocked(self.bob, True)
+        bench.receive(self.alice, relay(BOB) * 122)
+        bench.node.setBlocked(self.bob, False)
+        transmit = bench.node.pollTransmit()
+        assert transmit is not None
+        self.assertEqual(len(frames(transmit[1])), 33)
+        bench.node.setBlocked(self.bob, True)
+        self.assertIsNone(bench.node.pollTransmit())
+        bench.receive(self.alice, encodeHot(FrameType.SEND, BOB, b"hi"))
+        bench.node.setBlocked(self.bob, False)
+        transmit = bench.node.pollTransmit()
+        assert transmit is not None
+        self.assertEqual(frames(transmit[1])[0], b"\x11" + ALICE + b"hi")
+        self.assertEqual(self.relayed(), 122 - 33 - 33)
+
+    def test_tooSlow(self) -> None:
+        """
+        Messages cost a slow reader its link as ever, and then all that waits is lost.
+        """
+        self.bench.node.setBlocked(self.bob, True)
+        self.bench.receive(self.alice, relay(BOB) * 10 + encodeHot(FrameType.SEND, BOB, b"x") * 65)
+        for _ in range(15):
+            self.bench.receive(self.alice, encodeHot(FrameType.SEND, BOB, b"x"), 10.0)
+        self.bench.node.handleTimeout(20.0)
+        self.assertEqual(self.bench.actions(self.bob), [Action.ABORT])
+        self.assertEqual(self.counters.relayLost, 10)
+
+    def test_gone(self) -> None:
+        """
+        What waits for a peer that goes is lost.
+        """
+        self.bench.node.setBlocked(self.bob, True)
+        self.bench.receive(self.alice, relay(BOB) * 10)
+        self.bench.node.connectionLost(self.bob)
+        self.assertEqual(self.counters.relayLost, 10)
 
 
 class SlowReaderTests(SynchronousTestCase):
@@ -532,7 +801,7 @@ class SlowReaderTests(SynchronousTestCase):
         """
         self.send(65)
         self.assertEqual(self.bench.actions(self.bob), [Action.ABORT])
-        self.assertEqual(self.bob.outgoing, [])
+        self.assertFalse(self.bob.outbox)
         self.assertEqual(self.bench.node.counters.tooSlow, 1)
         self.send(1)
         self.assertEqual(self.bench.sent(self.alice), [b"\x12" + BOB])
@@ -554,6 +823,19 @@ class SlowReaderTests(SynchronousTestCase):
         node.setBlocked(self.alice, True)
         self.bench.receive(self.alice, encodeHot(FrameType.SEND, ALICE, b"x") * 80)
         self.assertEqual(self.bench.actions(self.alice), [Action.ABORT])
+
+    def test_itsHeld(self) -> None:
+        """
+        So do answers to what had to wait.
+        """
+        bench = Bench(maxQueuedMessages=1, messageRate=Rate(10, 1))
+        alice = bench.up(ALICE)
+        bench.node.setBlocked(alice, True)
+        bench.receive(alice, PING * 4)
+        bench.node.handleTimeout(0.101)
+        self.assertEqual(bench.actions(alice), [Action.ABORT])
+        bench.node.handleTimeout(1.0)
+        self.assertEqual(bench.sent(alice), [])
 
     def test_itsLookups(self) -> None:
         """
@@ -709,9 +991,11 @@ class TotalityTests(SynchronousTestCase):
         "send": encodeHot(FrameType.SEND, BOB),
         "receive": encodeHot(FrameType.RECEIVE, BOB),
         "unreachable": encodeHot(FrameType.UNREACHABLE, BOB),
+        "relay": encodeHot(FrameType.RELAY, BOB),
+        "relayed": encodeHot(FrameType.RELAYED, BOB),
         "unknown": encodeFrame(0xEE),
     }
-    EXPECTED = {LinkState.PROVING: {"prove"}, LinkState.UP: {"ping", "send"}}  # noqa: RUF012
+    EXPECTED = {LinkState.PROVING: {"prove"}, LinkState.UP: {"ping", "send", "relay"}}  # noqa: RUF012
 
     def test_table(self) -> None:
         """

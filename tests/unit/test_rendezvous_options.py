@@ -62,6 +62,8 @@ class OptionTests(SynchronousTestCase):
             "--registration-rate=0.5/10",
             "--message-rate=none",
             "--lookup-rate=11/12",
+            "--relay-rate=100000/200000",
+            "--relay-capacity=none",
             "--max-links=13",
             "--ping-interval=30",
             "--idle-timeout=50",
@@ -79,6 +81,8 @@ class OptionTests(SynchronousTestCase):
             registrationRate=Rate(0.5, 10),
             messageRate=Rate(math.inf, math.inf),
             lookupRate=Rate(11, 12),
+            relayRate=Rate(100_000, 200_000),
+            relayCapacity=Rate(math.inf, math.inf),
             maxLinks=13,
             pingInterval=30,
             idleDelay=50,
@@ -137,6 +141,8 @@ class OptionTests(SynchronousTestCase):
             ("--accept-rate=nan/5", "is not a rate"),
             ("--message-rate=5/inf", "is not a rate"),
             ("--message-rate=5/0.5", "is not a rate"),
+            ("--relay-rate=1000/1000", "a burst has at least 16386 bytes"),
+            ("--relay-capacity=many", "--relay-capacity: 'many' is not a rate"),
             ("--max-links=0", "--max-links: '0' is not a number of at least 1"),
             ("--max-links=many", "--max-links"),
             ("--max-links=9999999999", "--max-links"),
@@ -187,6 +193,7 @@ class OptionTests(SynchronousTestCase):
         for name in [*options.defaults, "listen", "stun", "stun-announce"]:
             self.assertGreater(len(explained[f"--{name}"]), 2, name)
         self.assertIn("[default: 200/400]", text)
+        self.assertIn("[default: 1000000/262144]", text)
 
 
 class ServiceTests(SynchronousTestCase):

@@ -12,6 +12,7 @@ Each remote input by state; everything else is malformed and ends the link::
     goodbye      end        end        end              ignored
     pong         malformed  malformed  alive            ignored
     receive      malformed  malformed  message          ignored
+    relayed      malformed  malformed  datagram         ignored
     unreachable  malformed  malformed  unreachable      ignored
     other        malformed  malformed  malformed        ignored
     ===========  =========  =========  ===============  =======
@@ -48,7 +49,7 @@ from p2ptwist.core.link.reasons import Reason, reasonWord
 
 HANDSHAKE_DELAY = 10.0  # seconds from the connection to the welcome, as long as a node waits
 PONG_DELAY = 10.0  # seconds; TCP repeats a lost segment four times in it
-SILENCE_BEFORE_DOUBT = 15.0  # seconds; a message after that much silence has a ping behind it
+SILENCE_BEFORE_DOUBT = 15.0  # seconds; what is sent after that much silence has a ping behind it
 PING_JITTER = 0.1  # part of the interval, so that the pings of many peers spread
 
 _PING = encodeFrame(FrameType.PING)
@@ -100,9 +101,22 @@ class MessageReceived:
 
 
 @dataclass(frozen=True, slots=True)
+class RelayedReceived:
+    """
+    Another peer sent a relayed datagram.
+
+    @ivar sender: its public key.
+    @ivar payload: what it sent.
+    """
+
+    sender: bytes
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class PeerUnreachable:
     """
-    A message could not be delivered.
+    A message or relayed datagram could not be delivered.
 
     @ivar peer: the public key that it was for.
     """
@@ -127,7 +141,7 @@ class Ended:
     byNode: bool = False
 
 
-LinkEvent: TypeAlias = Up | MessageReceived | PeerUnreachable | Ended
+LinkEvent: TypeAlias = Up | MessageReceived | RelayedReceived | PeerUnreachable | Ended
 
 
 class ClientState(enum.Enum):
@@ -191,13 +205,24 @@ class LinkClient:
         @raise LocalUsageError: when the link is not up, the key is not one, or C{payload} is
             longer than the node takes.
         """
+        self._sendHot(FrameType.SEND, to, payload, now)
+
+    def sendRelayed(self, to: bytes, payload: bytes, now: float) -> None:
+        """
+        Send a relayed datagram.
+
+        @raise LocalUsageError: as for L{send}.
+        """
+        self._sendHot(FrameType.RELAY, to, payload, now)
+
+    def _sendHot(self, frameType: FrameType, to: bytes, payload: bytes, now: float) -> None:
         if self.state is not ClientState.UP:
             raise LocalUsageError("the link is not up")
         if len(payload) > self._maxPayload:
             raise LocalUsageError(
-                f"a message carries at most {self._maxPayload} bytes, not {len(payload)}: split it"
+                f"this node takes at most {self._maxPayload} bytes, not {len(payload)}: split them"
             )
-        self._transmit(encodeHot(FrameType.SEND, to, payload), now)
+        self._transmit(encodeHot(frameType, to, payload), now)
         if now >= self._clock.heard + SILENCE_BEFORE_DOUBT:
             self.probe(now)
 
@@ -287,7 +312,9 @@ class LinkClient:
             raise MalformedFrame(f"type {kind} while {self.state.value}")
 
     def _takeUpFrame(self, kind: int, frame: bytes) -> None:
-        if kind == FrameType.RECEIVE:
+        if kind == FrameType.RELAYED:
+            self._events.append(RelayedReceived(*decodeHot(frame)))
+        elif kind == FrameType.RECEIVE:
             self._events.append(MessageReceived(*decodeHot(frame)))
         elif kind == FrameType.UNREACHABLE:
             self._events.append(PeerUnreachable(decodeKey(frame)))

@@ -1,5 +1,5 @@
 """
-Frames of the rendezvous link: where each begins and ends, and the three hot ones.
+Frames of the rendezvous link: where each begins and ends, and the hot ones.
 
 A frame is two bytes of length, one of type, and a body; the length counts type and body.
 C{docs/protocol.md} is the whole wire format.
@@ -36,6 +36,8 @@ class FrameType(enum.IntEnum):
     SEND = 0x10
     RECEIVE = 0x11
     UNREACHABLE = 0x12
+    RELAY = 0x13
+    RELAYED = 0x14
 
 
 def encodeFrame(frameType: int, body: bytes = b"") -> bytes:
@@ -50,7 +52,7 @@ def encodeFrame(frameType: int, body: bytes = b"") -> bytes:
 
 def encodeHot(frameType: int, key: bytes, payload: bytes = b"") -> bytes:
     """
-    A send, receive or unreachable frame.
+    A send, receive, unreachable, relay or relayed frame.
 
     @param key: a public key, exactly 32 bytes.
     @raise LocalUsageError: when the key is not one, or C{payload} is longer than a frame carries.
@@ -59,14 +61,14 @@ def encodeHot(frameType: int, key: bytes, payload: bytes = b"") -> bytes:
         raise LocalUsageError(f"a public key has {PUBLIC_KEY_LENGTH} bytes, not {len(key)}")
     if len(payload) > MAX_PAYLOAD:
         raise LocalUsageError(
-            f"a message carries at most {MAX_PAYLOAD} bytes, not {len(payload)}: split it"
+            f"a frame carries at most {MAX_PAYLOAD} bytes, not {len(payload)}: split them"
         )
     return _LENGTH.pack(HOT_OVERHEAD + len(payload)) + bytes((frameType,)) + key + payload
 
 
 def decodeHot(frame: bytes) -> tuple[bytes, bytes]:
     """
-    @param frame: type and body of a send or receive frame.
+    @param frame: type and body of a send, receive, relay or relayed frame.
     @return: the key and the payload.
     @raise MalformedFrame: when the frame is too short for a key.
     """

@@ -27,14 +27,18 @@ class Limits:
     @ivar closeDelay: seconds that a goodbye may take to be read; what stalls is gone after 12 s.
     @ivar idleDelay: seconds of silence after which a link is dead; a ping and its answer fit in.
     @ivar pingInterval: seconds of silence after which a peer is told to ping.
-    @ivar messageRate: frames that one key may send: a connect needs under 20.
+    @ivar messageRate: messages that one key may send: a connect needs under 20.
     @ivar lookupRate: messages to absent peers that one key may send.
+    @ivar relayRate: bytes that one key may have relayed, a short frame counted as 256.
+    @ivar relayCapacity: bytes that are relayed in all.
     @ivar registrationRate: proofs that one key may make.
     @ivar displaceInterval: seconds between two displacements of one key by different programs.
     @ivar maxLinks: links in all; at 4 KiB each, 80 MiB.
+    @ivar maxHeldMessages: messages of one key that wait for its allowance.
+    @ivar maxHeldBytes: bytes of such messages; the decoder holds as many again at most.
     @ivar maxQueuedMessages: messages that wait for one slow reader.
-    @ivar maxQueuedBytes: bytes that wait for one slow reader.  The transport below holds as many
-        again at most, so that a reader costs 256 KiB.
+    @ivar maxQueuedBytes: bytes that wait for one slow reader, relayed ones included.  The
+        transport below holds as many again at most, so that a reader costs 256 KiB.
     @ivar drainSpread: seconds over which peers come back after a drain.
     """
 
@@ -52,9 +56,13 @@ class Limits:
     pingInterval: int = 90
     messageRate: Rate = field(default=Rate(10, 50))
     lookupRate: Rate = field(default=Rate(2, 20))
+    relayRate: Rate = field(default=Rate(1_000_000, 256 * 1024))
+    relayCapacity: Rate = field(default=Rate(50_000_000, 5_000_000))
     registrationRate: Rate = field(default=Rate(0.2, 5))
     displaceInterval: float = 60.0
     maxLinks: int = 20_000
+    maxHeldMessages: int = 64
+    maxHeldBytes: int = 64 * 1024
     maxQueuedMessages: int = 64
     maxQueuedBytes: int = 128 * 1024
     drainSpread: int = 10
@@ -72,8 +80,13 @@ class Counters:
     @ivar proven: links that came up.
     @ivar displaced: links ended because their key was proved again.
     @ivar forwarded: messages passed on.
-    @ivar unreachable: messages to peers without a link.
-    @ivar throttled: times that a peer was over its allowance.
+    @ivar unreachable: messages and relayed datagrams to peers without a link.
+    @ivar throttled: times that a peer was over its allowance of messages or look-ups.
+    @ivar relayed: relayed datagrams taken on for a peer that has a link.
+    @ivar relayedBytes: their payloads.
+    @ivar relayLimited: relayed datagrams dropped: over their sender's allowance.
+    @ivar relayCapped: relayed datagrams dropped: over the node's capacity.
+    @ivar relayLost: of those taken on, how many were dropped after all: their reader was slow.
     @ivar malformed: connections ended because of a bad frame.
     @ivar tooSlow: links ended because their reader fell behind.
     @ivar timedOut: connections ended by a deadline.
@@ -88,6 +101,11 @@ class Counters:
     forwarded: int = 0
     unreachable: int = 0
     throttled: int = 0
+    relayed: int = 0
+    relayedBytes: int = 0
+    relayLimited: int = 0
+    relayCapped: int = 0
+    relayLost: int = 0
     malformed: int = 0
     tooSlow: int = 0
     timedOut: int = 0

@@ -5,10 +5,13 @@ What a node knows of one connection.
 from __future__ import annotations
 
 import enum
+from collections import deque
 
 from p2ptwist.core.address import HostPort, prefixOf
 from p2ptwist.core.link.frames import FrameDecoder
 from p2ptwist.core.link.messages import UNKNOWN_ADDRESS, Hello
+from p2ptwist.core.link.outbox import Outbox
+from p2ptwist.core.link.relay import RelayAllowance
 from p2ptwist.core.tokenbucket import TokenBucket
 
 NEVER = float("-inf")
@@ -38,34 +41,37 @@ class NodeLink:
     @ivar receivePrefix: type and key of the frames that carry this peer's messages to others.
     @ivar heardAt: when bytes last came.
     @ivar frameSince: when the first byte of an unfinished frame came, or C{None}.
-    @ivar resumeAt: while it is over its allowance, when that ends; else C{None}.
+    @ivar heldUntil: while it is over its allowance of messages or look-ups, when that ends; else
+        C{None}.
+    @ivar held: messages that wait for that, once there are any.
+    @ivar pausedUntil: while the node does not read from it, when that ends; else C{None}.
     @ivar since: when it came into its state.
     @ivar displacedAt: when it took its key from another program.
-    @ivar blocked: whether its transport takes no more for now.
-    @ivar outgoing: frames to send.
-    @ivar queuedBytes: their length, counted while it is blocked.
-    @ivar messages: its key's allowance of frames, once it sent one.
+    @ivar outbox: what is to be sent on it.
+    @ivar messages: its key's allowance of messages, once it sent one.
     @ivar lookups: its key's allowance of messages to absent peers, once it sent one.
+    @ivar relay: its allowance of relayed datagrams, once it sent one.
     @ivar wakeAt: when the node looks at it next; L{p2ptwist.core.link.deadlines} keeps it.
     """
 
     __slots__ = (
         "address",
-        "blocked",
         "connection",
         "decoder",
         "displacedAt",
         "frameSince",
         "heardAt",
+        "held",
+        "heldUntil",
         "hello",
         "instance",
         "lookups",
         "messages",
-        "outgoing",
+        "outbox",
+        "pausedUntil",
         "publicKey",
-        "queuedBytes",
         "receivePrefix",
-        "resumeAt",
+        "relay",
         "since",
         "state",
         "wakeAt",
@@ -82,14 +88,15 @@ class NodeLink:
         self.receivePrefix = b""
         self.heardAt = now
         self.frameSince: float | None = None
-        self.resumeAt: float | None = None
+        self.heldUntil: float | None = None
+        self.held: deque[bytes] | None = None
+        self.pausedUntil: float | None = None
         self.since = now
         self.displacedAt = NEVER
-        self.blocked = False
-        self.outgoing: list[bytes] = []
-        self.queuedBytes = 0
+        self.outbox = Outbox()
         self.messages: TokenBucket | None = None
         self.lookups: TokenBucket | None = None
+        self.relay: RelayAllowance | None = None
         self.wakeAt: float | None = None
 
 
