@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import ssl
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from cryptography import x509
@@ -18,6 +19,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from qh3.quic import events
 from qh3.quic.configuration import QuicConfiguration
 from qh3.quic.connection import QuicConnection
+from twisted.logger import Logger
 
 ALPN = "p2ptwist/1"
 DATAGRAM_LENGTH = 1200  # bytes; RFC 9000 section 14: what every path must carry
@@ -27,9 +29,13 @@ CONTROL_STREAM = 1  # the first bidirectional stream of the called side; RFC 900
 VIRTUAL_ADDRESS = ("192.0.2.1", 1)  # RFC 5737: an address that is nobody's
 # Seconds.  Whether the other side is there is for the paths to find out; QUIC keeps its state.
 _IDLE_TIMEOUT = 86_400.0
-# Flow control is by grants, see p2ptwist.core.session.credit; QUIC's own never closes.
-_OPEN_WINDOW = 1 << 40
+# Bytes.  Flow control is by grants, see p2ptwist.core.session.credit.  QUIC's own limits, which the
+# library moves on as bytes come in order, bound what a peer that leaves holes can make it keep.
+_STREAM_WINDOW = 2 * 1024 * 1024
+_CONNECTION_WINDOW = 16 * 1024 * 1024
 _ED25519 = 0x0807  # the signature scheme; RFC 8446 section 4.2.3
+
+_log = Logger()
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +44,7 @@ class HandshakeDone:
     The connection is encrypted.
 
     @ivar peerKey: the raw Ed25519 key of the called side's certificate, 32 bytes; empty when it
-        is of another kind.  L{None} on the called side, which has seen no certificate.
+        is of another kind.  C{None} on the called side, which has seen no certificate.
     """
 
     peerKey: bytes | None
@@ -119,12 +125,15 @@ class Credentials:
 class QUIC:
     """
     One QUIC connection.
+
+    @ivar faults: how often the library raised where it should not.
     """
 
     def __init__(self, connection: QuicConnection, called: bool) -> None:
         """
         Use L{callingQUIC} or L{calledQUIC}.
         """
+        self.faults = 0
         self._connection = connection
         self._called = called
         self._events: deque[QUICEvent] = deque()
@@ -134,14 +143,18 @@ class QUIC:
         Take datagrams that came, over whatever path.  What is malformed or forged has no effect.
         """
         for datagram in datagrams:
-            self._connection.receive_datagram(datagram, VIRTUAL_ADDRESS, now)
+            with self._guarded():
+                self._connection.receive_datagram(datagram, VIRTUAL_ADDRESS, now)
         self._collect()
 
     def takeDatagrams(self, now: float) -> list[bytes]:
         """
         @return: everything there is to send at C{now}.
         """
-        return [data for data, _ in self._connection.datagrams_to_send(now)]
+        datagrams: list[bytes] = []
+        with self._guarded():
+            datagrams = [data for data, _ in self._connection.datagrams_to_send(now)]
+        return datagrams
 
     def deadline(self) -> float | None:
         """
@@ -154,7 +167,8 @@ class QUIC:
         """
         Do what is due.
         """
-        self._connection.handle_timer(now)
+        with self._guarded():
+            self._connection.handle_timer(now)
         self._collect()
 
     def pollEvent(self) -> QUICEvent | None:
@@ -213,6 +227,18 @@ class QUIC:
         End the connection; the last datagram is there to be taken.
         """
         self._connection.close(error_code=code, reason_phrase=reason)
+
+    @contextmanager
+    def _guarded(self) -> Iterator[None]:
+        """
+        What the other side sends must not raise here, whatever the library makes of it.  What is
+        lost by it is sent again.
+        """
+        try:
+            yield
+        except Exception as error:
+            self.faults += 1
+            _log.debug("QUIC failed: {error}", error=error)
 
     def _collect(self) -> None:
         while (event := self._connection.next_event()) is not None:
@@ -280,7 +306,7 @@ def calledQUIC(credentials: Credentials, destination: bytes) -> QUIC:
 def destinationOf(datagram: bytes) -> bytes | None:
     """
     @return: the destination connection ID of a datagram that may begin a connection (RFC 9000
-        section 17.2.2), 8 to 20 bytes; L{None} for any other datagram.
+        section 17.2.2), 8 to 20 bytes; C{None} for any other datagram.
     """
     # Long header, fixed bit, type Initial, version 1; a first datagram has at least 1,200 bytes.
     if len(datagram) < DATAGRAM_LENGTH or datagram[0] & 0xF0 != 0xC0:
@@ -296,8 +322,8 @@ def _configuration(isClient: bool) -> QuicConfiguration:
         is_client=isClient,
         alpn_protocols=[ALPN],
         idle_timeout=_IDLE_TIMEOUT,
-        max_data=_OPEN_WINDOW,
-        max_stream_data=_OPEN_WINDOW,
+        max_data=_CONNECTION_WINDOW,
+        max_stream_data=_STREAM_WINDOW,
         max_datagram_size=DATAGRAM_LENGTH,
         max_datagram_frame_size=DATAGRAM_LENGTH,
         # What fits one path must fit every other.

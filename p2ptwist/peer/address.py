@@ -21,7 +21,7 @@ class PeerAddress:
     @ivar peerID: the peer, as it proved itself.
     @ivar service: the name of the service that the stream is for.
     @ivar kind: C{"direct"} or C{"relayed"}: what carries the session at the moment of asking.
-    @ivar remote: the address that a direct path goes to; L{None} for a relayed one, and for this
+    @ivar remote: the address that a direct path goes to; C{None} for a relayed one, and for this
         side.
     """
 

@@ -42,7 +42,7 @@ class Carrier:
     """
     The paths of one session.
 
-    @ivar failure: why the latest attempt to be direct failed; L{None} before one did.
+    @ivar failure: why the latest attempt to be direct failed; C{None} before one did.
     """
 
     def __init__(
@@ -94,7 +94,7 @@ class Carrier:
     @property
     def direct(self) -> Punch | None:
         """
-        The direct path; L{None} when there is none.
+        The direct path; C{None} when there is none.
         """
         return self._direct
 

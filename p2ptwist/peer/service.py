@@ -162,7 +162,7 @@ class PeerService(Service):
         @param links: links to rendezvous nodes with the same identity, the preferred one first;
             they start and stop with this service.
         @param policy: decides, by its peer ID, whether a peer that proved itself may connect.
-        @param stunServers: names or literal addresses, and ports; L{None} for those that the
+        @param stunServers: names or literal addresses, and ports; C{None} for those that the
             rendezvous node names.
         @param interface: a literal address to bind the UDP port to; empty for all of them.
         @param port: the local UDP port; 0 for any.
@@ -273,7 +273,7 @@ class PeerService(Service):
 
     def path(self, peerID: str) -> PathEvent | None:
         """
-        @return: what carries the session with a peer now; L{None} when there is none.
+        @return: what carries the session with a peer now; C{None} when there is none.
         """
         session = self._sessions.current(decodePeerID(peerID))
         return None if session is None else _pathOf(session)

@@ -34,7 +34,13 @@ from p2ptwist.core.session.control import (
     closeWord,
     encodeControl,
 )
-from p2ptwist.core.session.credit import EarlyCredit, ReceiveCredit, SendCredit, SessionBudget
+from p2ptwist.core.session.credit import (
+    EARLY_DATAGRAM_LIMIT,
+    EarlyCredit,
+    ReceiveCredit,
+    SendCredit,
+    SessionBudget,
+)
 from p2ptwist.core.session.errors import SessionViolation
 from p2ptwist.errors import SessionLost, SessionRefused
 from p2ptwist.net.latch import Latch
@@ -73,7 +79,7 @@ class SessionOwner(Protocol):
 
     def accept(self, session: Session, stream: Stream) -> IProtocol | None:
         """
-        @return: the protocol for a stream that the other side opened; L{None} when there is no such
+        @return: the protocol for a stream that the other side opened; C{None} when there is no such
             service.
         """
 
@@ -122,6 +128,10 @@ class Session:
         # What may be sent, or come, before the admission.
         self._early = EarlyCredit()
         self._earlyEvents: deque[StreamReceived] = deque()
+        # What QUIC may have to keep of a caller that nobody knows, holes included.
+        self._earlyDatagrams = EarlyCredit(EARLY_DATAGRAM_LIMIT)
+        if self._calling:
+            self._earlyDatagrams.lift()
         self._budget = SessionBudget()
         self._streams = StreamTable(self._calling)
         self._waking: dict[Stream, None] = {}
@@ -186,9 +196,15 @@ class Session:
         """
         Take datagrams that came, on whatever path.
         """
-        if not self._ended:
-            self._quic.receive(datagrams, self._clock.seconds())
-            self._process()
+        if self._ended:
+            return
+        try:
+            self._earlyDatagrams.receive(sum(map(len, datagrams)))
+        except SessionViolation as violation:
+            self._violated(violation)
+            return
+        self._quic.receive(datagrams, self._clock.seconds())
+        self._process()
 
     def openStream(self, service: str, build: Callable[[PeerAddress], IProtocol]) -> IProtocol:
         """
@@ -335,6 +351,7 @@ class Session:
             self._sendControl()
             self._becomeReady()
         elif admission.state is AdmissionState.ADMITTED and not self._early.lifted:
+            self._stopLimit()
             self._early.lift()
             self._waking.update(dict.fromkeys(self._streams))
         self._sendControl()
@@ -343,20 +360,23 @@ class Session:
         if not self._owner.admits(self):
             raise SessionViolation(CloseCode.NOT_ADMITTED, CloseCode.NOT_ADMITTED.text)
         kept = admission.admit()
+        self._stopLimit()
         self._sendControl()
         self._becomeReady()
         for traffic in kept:
             self._receiveTraffic(traffic)
         self._early.lift()
+        self._earlyDatagrams.lift()
         while self._earlyEvents and not self._ended:
             self._receiveStream(self._earlyEvents.popleft())
 
     def _becomeReady(self) -> None:
+        self._ready.settle(self)
+
+    def _stopLimit(self) -> None:
         if self._limit is not None:
             self._limit.cancel()
             self._limit = None
-        if not self._ready.settled:
-            self._ready.settle(self)
 
     def _receiveTraffic(self, traffic: Traffic) -> None:
         if isinstance(traffic, SignalMessage):

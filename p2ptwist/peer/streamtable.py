@@ -100,7 +100,7 @@ class StreamTable:
         """
         Bytes came on a stream that is not open.
 
-        @return: the opening when its header is complete; L{None} before, and for a stream that
+        @return: the opening when its header is complete; C{None} before, and for a stream that
             was open once.
         @raise SessionViolation: when it cannot become a stream.
         """
