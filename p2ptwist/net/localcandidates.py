@@ -19,6 +19,7 @@ from twisted.python.failure import Failure
 
 from p2ptwist.core.address import HostPort, formatAddress, isIPv6
 from p2ptwist.core.discovery import Discovered
+from p2ptwist.core.errors import LocalUsageError
 from p2ptwist.core.ice.candidate import (
     Candidate,
     CandidateType,
@@ -128,7 +129,10 @@ class LocalCandidates:
         @param servers: literal addresses; the first three of a family that the port speaks.
         @return: a Deferred that fires when all have answered or been given up, with what failed
             (L{p2ptwist.errors.STUNTimeout}, L{p2ptwist.errors.STUNRefused}).  It can be cancelled.
+        @raise LocalUsageError: after L{stop}.
         """
+        if self._stopped:
+            raise LocalUsageError("these candidates were stopped; make new ones")
         usable = [each for each in servers if self._speaks(each[0])]
         self._servers = tuple(usable[:SERVER_LIMIT])
         self._reflexive = {
@@ -231,9 +235,8 @@ class LocalCandidates:
         self._measured = discovering.addBoth(done)
 
     def _changed(self) -> None:
-        if not self._stopped:
-            for observer in self._observers:
-                observer()
+        for observer in self._observers:
+            observer()
 
     def _refreshLater(self) -> None:
         if self._stopped or not self._servers:

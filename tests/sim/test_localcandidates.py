@@ -12,6 +12,7 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from p2ptwist.core.address import HostPort
+from p2ptwist.core.errors import LocalUsageError
 from p2ptwist.core.ice.candidate import CandidateType
 from p2ptwist.core.nat import NATFiltering, NATMapping
 from p2ptwist.errors import STUNTimeout
@@ -402,6 +403,7 @@ class StopTests(SynchronousTestCase):
         world = World(self)
         world.close()
         world.internet.runUntil(world.local.stop())
+        self.assertRaises(LocalUsageError, world.local.gather, [SERVER])
 
     def test_atAnyMoment(self) -> None:
         """
