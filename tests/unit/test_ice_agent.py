@@ -85,6 +85,17 @@ class ConnectTests(SynchronousTestCase):
         # Offer and answer take 0.05 s each, a datagram 0.04 s.
         self.assertEqual([round(time, 6) for time in arrived], [0.14])
 
+    def test_flowing(self) -> None:
+        """
+        Data flows on a path with consent: not before there is one, and after a pause only when
+        consent was renewed.
+        """
+        wire = Wire()
+        self.assertFalse(wire.a.isFlowing(0.0))
+        wire.connect()
+        self.assertTrue(wire.a.isFlowing(wire.now))
+        self.assertFalse(wire.a.isFlowing(wire.now + 30.0))
+
     def test_pair(self) -> None:
         """
         An open path tells its addresses and its round trip.

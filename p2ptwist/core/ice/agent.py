@@ -34,7 +34,7 @@ from p2ptwist.core.ice.events import (
 from p2ptwist.core.ice.generation import Generation
 from p2ptwist.core.ice.lineage import MAX_GENERATION, Lineage
 from p2ptwist.core.ice.localside import LocalSide
-from p2ptwist.core.ice.reason import explainFailure, explainSilence
+from p2ptwist.core.ice.reason import explainEnd
 from p2ptwist.core.ice.signal import (
     SESSION_LENGTH,
     Description,
@@ -480,12 +480,7 @@ class Agent:
         if self._path.consent is not None and self._path.generation is not None:
             self._lineage.fallBack(self._path.generation)
             return
-        elapsed = self._now - self._started
-        if generation.remote is None:
-            reason = explainSilence(elapsed)
-        else:
-            tried, local = generation.checklist, self._localSide.behavior
-            reason = explainFailure(elapsed, tried.sent, len(tried), local, generation.behavior)
+        reason = explainEnd(generation, self._localSide.behavior, self._now - self._started)
         if self._path.pair is None:
             self._end(EndKind.FAILED, reason)
         else:

@@ -4,7 +4,21 @@ Why there is no direct path, in words for a person.
 
 from __future__ import annotations
 
+from p2ptwist.core.ice.generation import Generation
 from p2ptwist.core.nat import NATBehavior, NATMapping
+
+
+def explainEnd(generation: Generation, local: NATBehavior, seconds: float) -> str:
+    """
+    @param generation: the one that found nothing.
+    @param local: what this side's NAT was measured to do.
+    @param seconds: how long it was tried.
+    @return: why.
+    """
+    if generation.remote is None:
+        return explainSilence(seconds)
+    checklist = generation.checklist
+    return explainFailure(seconds, checklist.sent, len(checklist), local, generation.behavior)
 
 
 def explainFailure(
