@@ -7,11 +7,10 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from functools import partial
-from random import Random
 from typing import Any, TypeAlias
 
 from twisted.application.service import IService, Service
-from twisted.internet.defer import CancelledError, Deferred, DeferredList, maybeDeferred
+from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -22,15 +21,11 @@ from p2ptwist.core.ice.candidate import looksReachable
 from p2ptwist.core.ice.signal import Description, decodeSignal
 from p2ptwist.core.peerid import decodePeerID, encodePeerID
 from p2ptwist.core.tokenbucket import Rate, TokenBucket
-from p2ptwist.errors import LinkDown, NameNotResolved, P2PError, PeerUnreachable
+from p2ptwist.errors import LinkDown, P2PError, PeerUnreachable
 from p2ptwist.interfaces import IIdentity, IIncomingPaths, ILink, ILinkReceiver, IWelcome
-from p2ptwist.net.datagramport import DatagramPort
-from p2ptwist.net.hostaddresses import hostAddresses
-from p2ptwist.net.latch import Latch
-from p2ptwist.net.localcandidates import LocalCandidates
-from p2ptwist.net.names import resolveAddress
-from p2ptwist.net.puncher import Punch, Puncher, isOffer
+from p2ptwist.net.puncher import Punch, isOffer
 from p2ptwist.peer.calls import Calls
+from p2ptwist.peer.reach import Reach
 
 # Refusals that are sent; more calls are refused without a word.  A node lets a peer send ten
 # messages a second, which strangers must not use up.
@@ -102,15 +97,9 @@ class DatagramPeer(Service):
         self._key = identity.publicKey
         self._link = link
         self._incoming = RefuseAll() if incoming is None else incoming
-        self._stunServers = stunServers
-        self._port = DatagramPort(reactor, interface, port)
-        self._random = Random(randomBytes(16))
-        self._puncher = Puncher(reactor, self._port.write, randomBytes)
-        self._port.addConsumer(self._puncher.datagramReceived)
-        self._local: LocalCandidates | None = None
+        self._makeReach = partial(Reach, reactor, randomBytes, interface, port, stunServers)
+        self._reach: Reach | None = None
         self._calls = Calls()
-        self._gathered: Latch[None] = Latch()
-        self._gathering: Deferred[None] | None = None
         self._refusals = TokenBucket(REFUSAL_RATE, reactor.seconds())
 
     # IService
@@ -120,19 +109,13 @@ class DatagramPeer(Service):
         Open the UDP port, and bring the link up.
 
         @raise PortUnusable: when the port cannot be opened.
+        @raise LocalUsageError: when it runs already.
         """
-        self._port.listen()
+        if self.running:
+            raise LocalUsageError("the peer is running already; stop its service first")
+        self._reach = self._makeReach()
+        self._reach.local.observe(self._trickle)
         super().startService()
-        if self._gathered.settled:
-            self._gathered = Latch()
-        self._local = LocalCandidates(
-            self._reactor,
-            self._port,
-            partial(hostAddresses, self._reactor),
-            self._random,
-            isBusy=lambda: len(self._puncher) > 0,
-        )
-        self._local.observe(self._trickle)
         self._link.receiver = self
         IService(self._link).startService()
 
@@ -143,15 +126,11 @@ class DatagramPeer(Service):
         @return: a Deferred that fires when nothing is left.
         """
         super().stopService()
-        self._stopGathering()
-        self._puncher.close("the program stopped")
-        self._gathered.settle(Failure(LinkDown("the peer was stopped")))
-        ended = [
-            maybeDeferred(IService(self._link).stopService),
-            self._port.stopListening(),
-        ]
-        if self._local is not None:
-            ended.append(self._local.stop())
+        ended: list[Deferred[None]] = []
+        if self._reach is not None:
+            ended.append(self._reach.stop("the program stopped"))
+        # After the goodbyes, which the link carries.
+        ended.append(maybeDeferred(IService(self._link).stopService))
         return DeferredList(ended, consumeErrors=True).addCallback(lambda _: None)
 
     # The application's side.
@@ -189,7 +168,7 @@ class DatagramPeer(Service):
         remote = path.remote
         if remote is None:
             return None
-        own = [each.address for each in self._requireLocal().hosts()]
+        own = [each.address for each in self._requireReach().local.hosts()]
         family = [address for address in own if isIPv6(address[0]) == isIPv6(remote[0])]
         near = [address for address in family if looksReachable(remote, [address])]
         if path.mapped in family:
@@ -202,10 +181,8 @@ class DatagramPeer(Service):
         """
         Find out this peer's addresses.
         """
-        self._stopGathering()
         if self.running:
-            self._gathering = Deferred.fromCoroutine(self._gather(welcome))
-            self._gathering.addErrback(self._gatheringFailed)
+            self._requireReach().linkUp(welcome)
 
     def linkDown(self, reason: Failure) -> None:
         """
@@ -250,14 +227,14 @@ class DatagramPeer(Service):
 
     async def _becomeReady(self) -> None:
         await self._link.whenUp()
-        await self._gathered.when()
+        await self._requireReach().gathered.when()
 
     async def _connect(self, peer: bytes) -> Punch:
         await self._link.whenUp()
         if not self.running:
             raise LinkDown("the peer was stopped")
-        local = self._requireLocal()
-        punch = self._puncher.call(
+        local = self._requireReach().local
+        punch = self._requireReach().puncher.call(
             partial(self._sendSignal, peer),
             local.candidates(),
             complete=local.complete,
@@ -269,40 +246,12 @@ class DatagramPeer(Service):
         except _GaveWay as crossed:
             return await crossed.successor.whenOpen()
 
-    async def _gather(self, welcome: IWelcome) -> None:
-        local = self._requireLocal()
-        named = self._stunServers
-        problems: list[Failure] = []
-        servers: list[HostPort] = []
-        for host, port in welcome.stunServers if named is None else named:
-            try:
-                ipv6 = not self._port.hasIPv4
-                servers.append(await resolveAddress(self._reactor, host, port, ipv6=ipv6))
-            except NameNotResolved:
-                problems.append(Failure())
-        problems += await local.gather(servers)
-        for problem in problems:
-            _log.warn("{reason}", reason=problem.getErrorMessage())
-        if not named or local.answered:
-            self._gathered.settle(None)
-        else:
-            self._gathered.settle(problems[0] if problems else Failure(_unusable(named)))
-
-    def _stopGathering(self) -> None:
-        if self._gathering is not None:
-            self._gathering.cancel()
-
-    def _gatheringFailed(self, failure: Failure) -> None:
-        if not failure.check(CancelledError):
-            _log.failure("this peer's addresses are not known", failure)
-            self._gathered.settle(failure)
-
     # Sessions.
 
-    def _requireLocal(self) -> LocalCandidates:
-        if self._local is None:
+    def _requireReach(self) -> Reach:
+        if self._reach is None:
             raise LocalUsageError("the peer is not running; start its service first")
-        return self._local
+        return self._reach
 
     def _sendSignal(self, peer: bytes, signal: bytes) -> None:
         try:
@@ -312,7 +261,7 @@ class DatagramPeer(Service):
             _log.debug("signal not sent: {error}", error=error)
 
     def _trickle(self) -> None:
-        local = self._requireLocal()
+        local = self._requireReach().local
         for punch in self._calls.pending():
             punch.addCandidates(local.candidates(), local.complete, local.behavior)
 
@@ -332,8 +281,8 @@ class DatagramPeer(Service):
             return
         if not self.running:
             return  # the application stopped it when it was asked
-        local = self._requireLocal()
-        punch = self._puncher.answer(
+        local = self._requireReach().local
+        punch = self._requireReach().puncher.answer(
             offer,
             partial(self._sendSignal, sender),
             local.candidates(),
@@ -357,7 +306,9 @@ class DatagramPeer(Service):
     def _refuse(self, sender: bytes, offer: Description) -> None:
         if self._refusals.take(self._reactor.seconds()):
             answer = partial(self._sendSignal, sender)
-            self._puncher.refuse(offer, answer, "it takes no call from this peer now")
+            self._requireReach().puncher.refuse(
+                offer, answer, "it takes no call from this peer now"
+            )
 
     def _accepts(self, sender: bytes) -> bool:
         try:
@@ -372,14 +323,6 @@ class DatagramPeer(Service):
         except Exception:
             _log.failure("the application failed to take a path, which is closed")
             punch.close("the program failed")
-
-
-def _unusable(servers: Sequence[HostPort]) -> LocalUsageError:
-    names = ", ".join(host for host, _ in servers)
-    return LocalUsageError(
-        f"the UDP port cannot send to the STUN servers {names}: name one whose addresses are of "
-        "the family that the port is bound to"
-    )
 
 
 class _GaveWay(P2PError):

@@ -14,7 +14,8 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from p2ptwist.core.address import HostPort
-from p2ptwist.errors import LinkDown, NameNotResolved, STUNTimeout
+from p2ptwist.core.errors import LocalUsageError
+from p2ptwist.errors import LinkDown, NameNotResolved
 from p2ptwist.interfaces import IWelcome
 from p2ptwist.net.datagramport import DatagramPort
 from p2ptwist.net.hostaddresses import hostAddresses
@@ -104,8 +105,7 @@ class Reach:
         if not named or self.local.answered:
             self.gathered.settle(None)
         else:
-            useless = Failure(STUNTimeout("no STUN server that was named can be used from here"))
-            self.gathered.settle(problems[0] if problems else useless)
+            self.gathered.settle(problems[0] if problems else Failure(_unusable(named)))
 
     def _stopGathering(self) -> None:
         if self._gathering is not None:
@@ -115,3 +115,11 @@ class Reach:
         if not failure.check(CancelledError):
             _log.failure("this peer's addresses are not known", failure)
             self.gathered.settle(failure)
+
+
+def _unusable(servers: Sequence[HostPort]) -> LocalUsageError:
+    names = ", ".join(host for host, _ in servers)
+    return LocalUsageError(
+        f"the UDP port cannot send to the STUN servers {names}: name one whose addresses are of "
+        "the family that the port is bound to"
+    )

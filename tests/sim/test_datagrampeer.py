@@ -98,7 +98,8 @@ class PeerCase(SynchronousTestCase):
         """
         self.internet.advance(1.0)
         for party in parties:
-            self.assertEqual(len(party.peer._puncher), 0)
+            reach = party.peer._reach
+            self.assertEqual(0 if reach is None else len(reach.puncher), 0)
             self.assertEqual(len(party.peer._calls), 0)
 
     def talk(self, caller: Recorder, callee: Party) -> None:
@@ -378,7 +379,7 @@ class ConnectTests(PeerCase):
         self.assertIsNone(first.peer.localAddress(punch))
         self.internet.runUntil(path)
         self.internet.advance(1.0)
-        expected = (first.host.address, first.peer._port.localPort)
+        expected = (first.host.address, first.peer._requireReach().port.localPort)
         self.assertEqual(first.peer.localAddress(punch), expected)
         self.world.close()
 
@@ -498,7 +499,7 @@ class RefusalTests(PeerCase):
         self.patch(callee.link, "send", lambda to, payload: sent.append(payload))
         offers: list[bytes] = []
         for _ in range(100):
-            caller.peer._puncher.call(offers.append, []).close()
+            caller.peer._requireReach().puncher.call(offers.append, []).close()
         key = decodePeerID(caller.peer.peerID)
         for offer in offers[::2]:
             callee.peer.messageReceived(key, offer)
@@ -751,7 +752,7 @@ class StartTests(PeerCase):
         A UDP port that somebody else has is an error at once, and nothing is left of the attempt.
         """
         (party,) = self.ready(1)
-        number = party.peer._port.localPort
+        number = party.peer._requireReach().port.localPort
         other = Party(party.host, generateIdentity(), self.world.random, port=number)
         self.assertRaises(PortUnusable, other.peer.startService)
         self.assertFalse(other.peer.running)
