@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import ssl
 from collections import deque
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
@@ -25,6 +25,7 @@ ALPN = "p2ptwist/1"
 DATAGRAM_LENGTH = 1200  # bytes; RFC 9000 section 14: what every path must carry
 # Bytes of an application's datagram: what is left of a QUIC datagram beside header, frame and tag.
 MESSAGE_LENGTH = 1150
+REASON_LIMIT = 200  # bytes of the text of an end: it fits one datagram
 CONTROL_STREAM = 1  # the first bidirectional stream of the called side; RFC 9000 section 2.1
 VIRTUAL_ADDRESS = ("192.0.2.1", 1)  # RFC 5737: an address that is nobody's
 # Seconds.  Whether the other side is there is for the paths to find out; QUIC keeps its state.
@@ -33,6 +34,9 @@ _IDLE_TIMEOUT = 86_400.0
 # library moves on as bytes come in order, bound what a peer that leaves holes can make it keep.
 _STREAM_WINDOW = 2 * 1024 * 1024
 _CONNECTION_WINDOW = 16 * 1024 * 1024
+# Bytes of the application's datagrams that wait for QUIC's congestion control: a full flight on a
+# path of 10 Mbit/s and 50 ms.  The library itself has no bound.
+_MESSAGES_WAITING = 64 * 1024
 _ED25519 = 0x0807  # the signature scheme; RFC 8446 section 4.2.3
 
 _log = Logger()
@@ -137,23 +141,26 @@ class QUIC:
         self._connection = connection
         self._called = called
         self._events: deque[QUICEvent] = deque()
+        self._messagesWaiting = 0
+        self._over = False
 
-    def receive(self, datagrams: Iterable[bytes], now: float) -> None:
+    def receive(self, datagrams: Sequence[bytes], now: float) -> None:
         """
         Take datagrams that came, over whatever path.  What is malformed or forged has no effect.
         """
         for datagram in datagrams:
-            with self._guarded():
-                self._connection.receive_datagram(datagram, VIRTUAL_ADDRESS, now)
+            self._try(self._connection.receive_datagram, datagram, VIRTUAL_ADDRESS, now)
         self._collect()
 
     def takeDatagrams(self, now: float) -> list[bytes]:
         """
         @return: everything there is to send at C{now}.
         """
-        datagrams: list[bytes] = []
-        with self._guarded():
-            datagrams = [data for data, _ in self._connection.datagrams_to_send(now)]
+        datagrams = [data for data, _ in self._try(self._connection.datagrams_to_send, now) or ()]
+        if self._messagesWaiting:
+            # Datagrams of the application leave before streams.
+            sent = sum(map(len, datagrams))
+            self._messagesWaiting = max(0, self._messagesWaiting - sent)
         return datagrams
 
     def deadline(self) -> float | None:
@@ -167,8 +174,7 @@ class QUIC:
         """
         Do what is due.
         """
-        with self._guarded():
-            self._connection.handle_timer(now)
+        self._try(self._connection.handle_timer, now)
         self._collect()
 
     def pollEvent(self) -> QUICEvent | None:
@@ -186,65 +192,91 @@ class QUIC:
 
     def send(self, stream: int, data: bytes | memoryview, ended: bool = False) -> None:
         """
-        Queue bytes on a stream.
+        Queue bytes on a stream; nothing when the other side has just given it up.
 
         @param ended: whether they are the last.
         """
-        self._connection.send_stream_data(stream, data, ended)
+        self._try(self._connection.send_stream_data, stream, data, ended)
 
     def queued(self, stream: int | None = None) -> int:
         """
         @return: bytes of a stream, or of all, that were not sent for the first time yet.
         """
-        return self._connection.get_send_buffer_size(stream)
+        return self._try(self._connection.get_send_buffer_size, stream) or 0
 
     def abort(self, stream: int, code: int) -> None:
         """
         Give up sending on a stream.
         """
-        self._connection.reset_stream(stream, code)
+        self._try(self._connection.reset_stream, stream, code)
 
     def stop(self, stream: int, code: int) -> None:
         """
         Want no more of a stream.
         """
-        self._connection.stop_stream(stream, code)
+        self._try(self._connection.stop_stream, stream, code)
 
     def sendMessage(self, data: bytes) -> None:
         """
-        Queue an application's datagram, at most L{MESSAGE_LENGTH} bytes.
+        Queue an application's datagram, at most L{MESSAGE_LENGTH} bytes.  It is dropped while
+        64 KiB of them wait.
         """
-        self._connection.send_datagram_frame(data)
+        if self._messagesWaiting + len(data) <= _MESSAGES_WAITING:
+            self._messagesWaiting += len(data)
+            self._try(self._connection.send_datagram_frame, data)
 
     def ping(self) -> None:
         """
         Have something sent that the other side must acknowledge.
         """
-        self._connection.send_ping(0)
+        self._try(self._connection.send_ping, 0)
 
     def close(self, code: int, reason: str) -> None:
         """
         End the connection; the last datagram is there to be taken.
         """
-        self._connection.close(error_code=code, reason_phrase=reason)
+        self._over = True
+        text = reason.encode()[:REASON_LIMIT].decode(errors="ignore")
+        self._try(self._connection.close, code, None, text)
 
-    @contextmanager
-    def _guarded(self) -> Iterator[None]:
+    def _try(self, call: Callable[..., Any], *arguments: object) -> Any:
         """
-        What the other side sends must not raise here, whatever the library makes of it.  What is
-        lost by it is sent again.
+        Call the library.  It raises for streams that are over, and who knows what when the other
+        side means it badly: what was to be done is not done, and the session goes on if it can.
         """
         try:
-            yield
+            return call(*arguments)
         except Exception as error:
-            self.faults += 1
-            _log.debug("QUIC failed: {error}", error=error)
+            self._failed(error)
+        except BaseException as error:
+            # What is wrong inside the library's core comes as an exception outside the usual tree.
+            if not isPanic(error):
+                raise
+            self._failed(error)
+        return None
+
+    def _failed(self, error: BaseException) -> None:
+        self.faults += 1
+        _log.debug("QUIC would not: {error!r}", error=error)
 
     def _collect(self) -> None:
         while (event := self._connection.next_event()) is not None:
             translated = self._translate(event)
             if translated is not None:
                 self._events.append(translated)
+        # The library tells of the other side's close only when it forgets the connection, three
+        # probe timeouts later.
+        closed = getattr(self._connection, "_close_event", None)
+        if closed is not None:
+            self._terminated(closed)
+
+    def _terminated(self, event: events.ConnectionTerminated) -> None:
+        if not self._over:
+            self._over = True
+            # Only CONNECTION_CLOSE of the transport names the frame that it is about.
+            byApplication = event.frame_type is None
+            reason = event.reason_phrase
+            self._events.append(Terminated(event.error_code, reason, byApplication))
 
     def _translate(self, event: events.QuicEvent) -> QUICEvent | None:
         if isinstance(event, events.StreamDataReceived):
@@ -258,9 +290,7 @@ class QUIC:
         if isinstance(event, events.StopSendingReceived):
             return StreamStopped(event.stream_id, event.error_code)
         if isinstance(event, events.ConnectionTerminated):
-            # Only CONNECTION_CLOSE of the transport names the frame that it is about.
-            byApplication = event.frame_type is None
-            return Terminated(event.error_code, event.reason_phrase, byApplication)
+            self._terminated(event)
         return None
 
     def _peerKey(self) -> bytes:
@@ -274,6 +304,13 @@ class QUIC:
         if not isinstance(key, Ed25519PublicKey):
             return b""
         return key.public_bytes(Encoding.Raw, PublicFormat.Raw)
+
+
+def isPanic(error: BaseException) -> bool:
+    """
+    @return: whether C{error} is a panic of the library's compiled core.
+    """
+    return type(error).__name__ == "PanicException"
 
 
 def callingQUIC(now: float) -> QUIC:
