@@ -36,6 +36,7 @@ from p2ptwist.rendezvous.service import NodeService
 reactor: Any = globalReactor
 PAYLOAD = bytes(200)
 WARM_UP = 0.3  # seconds before each measurement
+UNLIMITED = ("accept", "address-accept", "network-accept", "registration", "message", "relay")
 
 
 class Send(amp.Command):
@@ -100,9 +101,8 @@ def serve(kind: str) -> None:
     else:
         raiseDescriptorLimit()
         options = Options()
-        unlimited = [f"--{name}-rate=none" for name in ("accept", "message", "registration")]
-        unlimited += ["--address-accept-rate=none", "--network-accept-rate=none"]
-        options.parseOptions([*unlimited, "--no-stun"])
+        unlimited = [f"--{name}-rate=none" for name in UNLIMITED]
+        options.parseOptions([*unlimited, "--relay-capacity=none", "--no-stun"])
         endpoint = TCP4ServerEndpoint(reactor, 0, interface="127.0.0.1")
         node = NodeService(reactor, "benchmark", [("tcp", endpoint)], limits=options.limits)
         node.startService()

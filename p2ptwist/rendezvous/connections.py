@@ -31,8 +31,8 @@ from p2ptwist.core.link.node import Node
 from p2ptwist.core.link.nodelink import NodeLink
 
 #: Bytes that a kernel takes, about, beyond those that are on their way.  Much less would wake the
-#: process too often on a fast path; 64 KiB are half a second of a path of 1 Mbit/s.
-UNSENT_LIMIT = 64 * 1024
+#: process too often on a fast path; 32 KiB are a quarter of a second of a path of 1 Mbit/s.
+UNSENT_LIMIT = 32 * 1024
 
 _NEVER = float("inf")
 _NOTSENT_LOWAT: int | None = getattr(socket, "TCP_NOTSENT_LOWAT", None)  # Linux, macOS

@@ -83,7 +83,8 @@ class CapacityTests(SynchronousTestCase):
 
     def test_large(self) -> None:
         """
-        It is the same with the largest frames, as long as one of each sender fits into half a burst.
+        It is the same with the largest frames, as long as one of each sender fits into half a
+        burst.
         """
         passed = share([1_000_000] * 7 + [50_000], Rate(1_000_000, 400_000), 20.0, size=16_000)
         self.assertGreater(passed[7], 40_000)
