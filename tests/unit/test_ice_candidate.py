@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
+from p2ptwist.core.errors import LocalUsageError
 from p2ptwist.core.ice.candidate import (
     GATEWAY_PORTS,
     LOWEST_PORT,
@@ -96,6 +97,13 @@ class PriorityTests(SynchronousTestCase):
                 candidatePriority(CandidateType.SERVER_REFLEXIVE, "192.0.2.1", 1),
             ),
         )
+
+    def test_noPort(self) -> None:
+        """
+        What cannot be sent to is no candidate.
+        """
+        for address in (("192.0.2.1", 0), ("192.0.2.1", 65536), ("example.org", 4000)):
+            self.assertRaises(LocalUsageError, makeCandidate, CandidateType.HOST, address)
 
 
 class CheckableTests(SynchronousTestCase):

@@ -412,13 +412,12 @@ class Agent:
     def _receiveData(self, data: bytes, address: HostPort) -> bool:
         if self._ended:
             return False
-        path = self._path
         if self.acceptsFrom(address):
-            path.heardFrom(address, self._now)
+            self._path.heardFrom(address, self._now)
             self._events.append(DataReceived(data))
             return True
         known = self._lineage.current.checklist.get(address) is not None
-        if known and path.park(data, address):
+        if known and self._path.park(data, address):
             return True
         self.counters.stray += 1
         return False
