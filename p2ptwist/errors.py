@@ -30,6 +30,7 @@ __all__ = [
     "STUNTimeout",
     "SessionLost",
     "SessionRefused",
+    "StreamRefused",
 ]
 
 
@@ -154,5 +155,18 @@ class SessionLost(_Outcome, ConnectionLost):
     """
 
     def __init__(self, message: str, word: str = "closed") -> None:
+        super().__init__(message)
+        self.word = word
+
+
+class StreamRefused(_Outcome, ConnectionLost):
+    """
+    The other peer would not have a stream, though there is a session.
+
+    @ivar word: why, in one word: C{"not-admitted"} when there is no such service, C{"overflow"}
+        when it has too many streams open.
+    """
+
+    def __init__(self, message: str, word: str) -> None:
         super().__init__(message)
         self.word = word

@@ -127,7 +127,7 @@ class Session:
         self._control = ControlDecoder()
         # What may be sent, or come, before the admission.
         self._early = EarlyCredit()
-        self._earlyEvents: deque[StreamReceived] = deque()
+        self._earlyEvents: deque[StreamReceived | StreamAborted | StreamStopped] = deque()
         # What QUIC may have to keep of a caller that nobody knows, holes included.
         self._earlyDatagrams = EarlyCredit(EARLY_DATAGRAM_LIMIT)
         if self._calling:
@@ -168,9 +168,10 @@ class Session:
     @property
     def unsent(self) -> bool:
         """
-        Whether something that was written has not left yet.
+        Whether something that was written has not arrived yet.
         """
-        return not self._ended and (bool(self._waking) or self._quic.queued() > 0)
+        waits = bool(self._waking) or self._flushCall is not None or self._quic.queued() > 0
+        return not self._ended and (waits or not self._quic.isSettled(self._clock.seconds()))
 
     def start(self) -> None:
         """
@@ -206,20 +207,27 @@ class Session:
         self._quic.receive(datagrams, self._clock.seconds())
         self._process()
 
-    def openStream(self, service: str, build: Callable[[PeerAddress], IProtocol]) -> IProtocol:
+    def openStream(
+        self,
+        service: str,
+        build: Callable[[PeerAddress], IProtocol],
+        ended: Callable[[], object] = lambda: None,
+    ) -> IProtocol:
         """
         Open a stream, and connect a protocol to it.
 
         @param service: 1 to 64 bytes of UTF-8.
-        @param build: makes the protocol.
+        @param build: makes the protocol.  When it raises, no stream is opened.
+        @param ended: called when the stream is over, if this returns.
         @return: the protocol, connected.
         @raise SessionLost: when the session is over.
         """
         if self._ended:
             raise SessionLost(f"the session with {self.peerID} is over: connect again")
-        stream = self._makeStream(self._quic.openStream(), service)
-        stream.sendHeader(self._quic, encodeHeader(service))
         protocol = build(self.address(service, own=False))
+        stream = self._makeStream(self._quic.openStream(), service)
+        stream.whenEnded = ended
+        stream.sendHeader(self._quic, encodeHeader(service))
         stream.attach(protocol)
         self._wakeUp()
         return protocol
@@ -311,26 +319,28 @@ class Session:
         self._wakeUp()
 
     def _handle(self, event: QUICEvent) -> None:
-        if isinstance(event, StreamReceived):
+        if isinstance(event, StreamReceived | StreamAborted | StreamStopped):
             if event.stream == CONTROL_STREAM:
                 self._receiveControl(event)
-            else:
+            elif self._calling or self._admitted():
                 self._receiveStream(event)
+            else:
+                self._keep(event)
         elif isinstance(event, MessageReceived):
             if self._admitted():
                 self._owner.messageReceived(self, event.data)
         elif isinstance(event, HandshakeDone):
             if isinstance(self._admission, CallerAdmission):
                 self._admission.certified(event.peerKey or b"")
-        elif isinstance(event, StreamAborted | StreamStopped):
-            self._streamGivenUp(event)
         else:
             self._terminated(event)
 
     def _admitted(self) -> bool:
         return self._admission.state is AdmissionState.ADMITTED
 
-    def _receiveControl(self, event: StreamReceived) -> None:
+    def _receiveControl(self, event: StreamReceived | StreamAborted | StreamStopped) -> None:
+        if not isinstance(event, StreamReceived):
+            raise SessionViolation(CloseCode.PROTOCOL, "the control stream was given up")
         for message in self._control.receive(event.data):
             traffic = self._admission.receive(message)
             self._advance()
@@ -386,45 +396,55 @@ class Session:
             if stream is not None:
                 stream.granted(traffic.offset)
 
-    def _receiveStream(self, event: StreamReceived) -> None:
-        if not self._admitted() and not self._calling:
+    def _keep(self, event: StreamReceived | StreamAborted | StreamStopped) -> None:
+        """
+        What comes on streams before the admission waits for it.
+        """
+        if isinstance(event, StreamReceived):
             self._early.receive(len(event.data))
-            if len(self._earlyEvents) >= EARLY_EVENTS:
-                raise SessionViolation(CloseCode.OVERFLOW, "too many pieces before the admission")
-            self._earlyEvents.append(event)
-            return
+        if len(self._earlyEvents) >= EARLY_EVENTS:
+            raise SessionViolation(CloseCode.OVERFLOW, "too many pieces before the admission")
+        self._earlyEvents.append(event)
+
+    def _receiveStream(self, event: StreamReceived | StreamAborted | StreamStopped) -> None:
+        if self._admission.state is AdmissionState.UNCERTIFIED:
+            raise SessionViolation(CloseCode.PROTOCOL, "a stream before the handshake is over")
         stream = self._streams.get(event.stream)
-        if stream is not None:
-            stream.received(event.data, event.ended)
-            return
-        opening = self._streams.open(event.stream, event.data, event.ended)
-        if opening is not None:
-            self._accept(opening, event.ended)
+        if isinstance(event, StreamReceived):
+            if stream is not None:
+                stream.received(event.data, event.ended)
+                return
+            opening = self._streams.open(event.stream, event.data, event.ended)
+            if opening is not None:
+                self._accept(opening, event.ended)
+        elif stream is None:
+            self._streams.givenUp(event.stream)
+        elif isinstance(event, StreamAborted):
+            stream.aborted(event.code)
+        else:
+            stream.stopped()
 
     def _accept(self, opening: Opening, ended: bool) -> None:
         """
         The other side opened a stream.
         """
         stream = self._makeStream(opening.number, opening.service)
-        protocol = None if self._streams.crowded else self._owner.accept(self, stream)
-        if protocol is None:
-            self.abandon(stream, int(CloseCode.NOT_ADMITTED), sending=True, receiving=True)
-            self.forget(stream)
+        if self._streams.crowded:
+            self._refuse(stream, CloseCode.OVERFLOW)
+            return
+        # Having called a peer is not having admitted it.
+        welcome = not self._calling or self._owner.admits(self)
+        protocol = self._owner.accept(self, stream) if welcome else None
+        if protocol is None or self._ended:
+            self._refuse(stream, CloseCode.NOT_ADMITTED)
             return
         stream.receivedHeader(opening.headerLength)
         stream.received(opening.rest, ended)
         stream.attach(protocol)
 
-    def _streamGivenUp(self, event: StreamAborted | StreamStopped) -> None:
-        if event.stream == CONTROL_STREAM:
-            raise SessionViolation(CloseCode.PROTOCOL, "the control stream was given up")
-        stream = self._streams.get(event.stream)
-        if stream is None:
-            return
-        if isinstance(event, StreamAborted):
-            stream.aborted()
-        else:
-            stream.stopped()
+    def _refuse(self, stream: Stream, code: CloseCode) -> None:
+        self.abandon(stream, int(code), sending=True, receiving=True)
+        self.forget(stream)
 
     # What goes.
 
@@ -456,9 +476,13 @@ class Session:
     def _flush(self) -> None:
         if self._ended:
             return
-        for stream in list(self._waking):
-            if not stream.transfer(self._quic):
-                self._waking.pop(stream, None)
+        # Who wakes while it has its turn gets another one.
+        waking, self._waking = self._waking, {}
+        for stream in waking:
+            if stream.transfer(self._quic):
+                self._waking[stream] = None
+        if self._ended:
+            return  # the application ended it
         datagrams = self._quic.takeDatagrams(self._clock.seconds())
         if datagrams:
             self.carrier.send(datagrams)

@@ -9,7 +9,8 @@ producer that is told to pause, the second by the grants.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any, Protocol
 
 from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionLost
@@ -25,7 +26,9 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from p2ptwist.core.session.control import CloseCode
 from p2ptwist.core.session.credit import ReceiveCredit, SendCredit
+from p2ptwist.errors import StreamRefused
 from p2ptwist.peer.address import PeerAddress
 
 PAUSE_ABOVE = 64 * 1024  # bytes that wait here before a producer is told to pause; as Twisted's TCP
@@ -91,6 +94,7 @@ class Stream:
     @ivar number: of the QUIC stream.
     @ivar service: the name of the service that it is for.
     @ivar connected: whether the protocol has not been told of the end yet.
+    @ivar whenEnded: called once, after the protocol was told.
     """
 
     disconnecting = False
@@ -106,6 +110,7 @@ class Stream:
         self.number = number
         self.service = service
         self.connected = False
+        self.whenEnded: Callable[[], object] = lambda: None
         self._host = host
         self._protocol: IProtocol | None = None
         self._send = sendCredit
@@ -113,8 +118,9 @@ class Stream:
         self._outgoing: deque[memoryview] = deque()
         self._outgoingSize = 0
         self._incoming: deque[bytes] = deque()
-        self._finishing = False
-        self._finished = False
+        self._finishing = False  # nothing more is written
+        self._finished = False  # and QUIC knows
+        self._ending: Failure | None = None  # the protocol is to be told at the next turn
         self._paused = False
         self._delivering = False
         self._inputEnded = False
@@ -163,6 +169,7 @@ class Stream:
         if self._lost or self.disconnecting:
             return
         self.disconnecting = True
+        self._stopReading()
         if self._producer is None:
             self._finish()
 
@@ -175,11 +182,10 @@ class Stream:
 
     def abortConnection(self) -> None:
         """
-        End at once; what was not sent is lost.
+        End without sending what is left; the protocol is told soon, but not from within this call.
         """
-        if not self._lost:
-            self._host.abandon(self, ABORTED, sending=not self._finished, receiving=True)
-            self.end(Failure(ConnectionAborted()))
+        if not self._lost and self._ending is None:
+            self._abort(Failure(ConnectionAborted()))
 
     def getHost(self) -> PeerAddress:
         """
@@ -205,7 +211,7 @@ class Stream:
         """
         if self._producer is not None:
             raise RuntimeError(f"{self._producer!r} is registered already")
-        if self._lost:
+        if self._lost or self._finished:
             self._guarded(producer.stopProducing)
             return
         self._producer, self._streaming, self._producerPaused = producer, streaming, False
@@ -232,10 +238,11 @@ class Stream:
 
     def resumeProducing(self) -> None:
         """
-        Deliver what came and what comes.
+        Deliver what came and what comes, but not from within this call.
         """
         self._paused = False
-        self._deliver()
+        if not self._lost:
+            self._host.wake(self)
 
     def stopProducing(self) -> None:
         """
@@ -247,21 +254,17 @@ class Stream:
 
     def transfer(self, sender: StreamSender) -> bool:
         """
-        Hand over what may be sent.
+        Take a turn: deliver what waits, and hand over what may be sent.
 
         @return: whether something is left that waits for room.
         """
-        while self._outgoing:
-            room = min(self._send.available, QUEUE_LIMIT - sender.queued(self.number))
-            if room <= 0:
-                return True
-            sender.send(self.number, self._take(room))
-        if self._finishing and not self._finished and not self._lost:
-            self._finished = True
-            sender.send(self.number, b"", True)
-            self._outputEnded()
-        else:
-            self._resumeProducer()
+        if self._lost:
+            return False
+        self._deliver()
+        if self._ending is None:
+            self._transmit(sender)
+        if self._ending is not None:
+            self.end(self._ending)
         return bool(self._outgoing)
 
     def sendHeader(self, sender: StreamSender, header: bytes) -> None:
@@ -297,30 +300,46 @@ class Stream:
         if ended:
             self._inputEnded = True
             self._receive.finish()
-        if self._lost or self.disconnecting:
-            self._receive.close()
-        elif data:
+        if data and not (self._lost or self.disconnecting or self._ending):
             self._incoming.append(data)
         self._deliver()
 
-    def aborted(self) -> None:
+    def aborted(self, code: int) -> None:
         """
         The other side gave up sending.
         """
-        if not self._inputEnded:
-            self._inputEnded = True
-            self._host.abandon(self, ABORTED, sending=not self._finished, receiving=False)
-            self.end(Failure(ConnectionLost("the other side aborted the stream")))
+        if self._inputEnded:
+            return
+        self._inputEnded = True
+        if code == CloseCode.NOT_ADMITTED:
+            reason: Exception = StreamRefused(
+                f"the other peer has no service {self.service!r}: check the name, and that it "
+                "listens",
+                CloseCode.NOT_ADMITTED.word,
+            )
+        elif code == CloseCode.OVERFLOW:
+            reason = StreamRefused(
+                "the other peer has too many streams of this one open: close some", "overflow"
+            )
+        else:
+            reason = ConnectionLost("the other side aborted the stream")
+        self._abort(Failure(reason))
 
     def stopped(self) -> None:
         """
-        The other side wants no more: what is written from now on would be lost.
+        The other side wants no more: what is written from now on is lost.  What it sent before is
+        still to come.
         """
-        if not self._finished:
-            self._host.abandon(self, ABORTED, sending=True, receiving=False)
-            self._finished = self._finishing = True
-            self._discardOutgoing()
-            self.end(Failure(ConnectionDone()))
+        if self._finished or self._ending is not None:
+            return
+        self._host.abandon(self, ABORTED, sending=True, receiving=False)
+        self._finished = self._finishing = True
+        self._discardOutgoing()
+        producer, self._producer = self._producer, None
+        if producer is not None:
+            self._guarded(producer.stopProducing)
+        self._outputEnded()
+        self._host.wake(self)
 
     def end(self, reason: Failure) -> None:
         """
@@ -328,10 +347,10 @@ class Stream:
         """
         if self._lost:
             return
+        reason = self._ending or reason
         self._lost = True
         self._discardOutgoing()
-        self._incoming.clear()
-        self._receive.close()
+        self._stopReading()
         producer, self._producer = self._producer, None
         if producer is not None:
             self._guarded(producer.stopProducing)
@@ -339,8 +358,8 @@ class Stream:
         if protocol is not None:
             self.connected = False
             self._guarded(lambda: protocol.connectionLost(reason))
-        if self._inputEnded or self._finished:
-            self._host.forget(self)
+        self._host.forget(self)
+        self._guarded(self.whenEnded)
 
     # Inside.
 
@@ -360,50 +379,78 @@ class Stream:
         self._outgoing.clear()
         self._outgoingSize = 0
 
-    def _finish(self) -> None:
-        if not self._finishing:
-            self._finishing = True
-            self._host.wake(self)
+    def _stopReading(self) -> None:
+        self._incoming.clear()
+        self._receive.close()
 
-    def _outputEnded(self) -> None:
+    def _finish(self) -> None:
+        self._finishing = True
+        self._host.wake(self)
+
+    def _abort(self, reason: Failure) -> None:
         """
-        The last byte and the end of this side's direction are with QUIC.
+        Give up what is left of both directions; the protocol is told at the next turn.
         """
+        if not (self._finished and self._inputEnded):
+            self._host.abandon(
+                self, ABORTED, sending=not self._finished, receiving=not self._inputEnded
+            )
+        self.disconnecting = self._finishing = self._finished = True
+        self._ending = self._ending or reason
+        self._discardOutgoing()
+        self._stopReading()
+        self._host.wake(self)
+
+    def _transmit(self, sender: StreamSender) -> None:
+        while self._outgoing:
+            room = min(self._send.available, QUEUE_LIMIT - sender.queued(self.number))
+            if room <= 0:
+                return
+            sender.send(self.number, self._take(room))
+        if not self._finishing:
+            self._resumeProducer()
+            return
+        if not self._finished:
+            self._finished = True
+            sender.send(self.number, b"", True)
+            self._outputEnded()
         if self.disconnecting or self._inputEndTold:
             if not self._inputEnded:
                 self._host.abandon(self, ABORTED, sending=False, receiving=True)
-            self.end(Failure(ConnectionDone()))
-            return
+            self._ending = self._ending or Failure(ConnectionDone())
+
+    def _outputEnded(self) -> None:
+        """
+        This side's direction is over: the last byte and the end are with QUIC, or unwanted.
+        """
         protocol = IHalfCloseableProtocol(self._protocol, None)
-        if protocol is not None:
+        if protocol is not None and not self.disconnecting:
             self._guarded(protocol.writeConnectionLost)
 
     def _deliver(self) -> None:
         if self._delivering or self._protocol is None:
             return
         self._delivering = True
-        while self._incoming and not self._paused and self._protocol is not None:
+        while self._incoming and not self._paused:
             data = self._incoming.popleft()
             offset = self._receive.consume(len(data))
             if offset is not None:
                 self._host.grant(self, offset)
-            protocol = self._protocol
-            self._guarded(lambda protocol=protocol, data=data: protocol.dataReceived(data))
+            self._guarded(partial(self._protocol.dataReceived, data))
         self._delivering = False
         if self._inputEnded and not self._incoming and not self._paused:
             self._endInput()
 
     def _endInput(self) -> None:
-        if self._inputEndTold or self._protocol is None:
+        if self._inputEndTold or self.disconnecting or self._protocol is None:
             return
         self._inputEndTold = True
         protocol = IHalfCloseableProtocol(self._protocol, None)
-        if protocol is not None and not self._finished:
-            self._guarded(protocol.readConnectionLost)
-        else:
+        if protocol is None:
             self.loseConnection()
-            if self._finished:
-                self.end(Failure(ConnectionDone()))
+        else:
+            self._guarded(protocol.readConnectionLost)
+        self._host.wake(self)
 
     def _pauseProducer(self) -> None:
         if self._producer is not None and self._streaming and not self._producerPaused:
@@ -417,7 +464,7 @@ class Stream:
             self._producerPaused = False
             self._guarded(self._producer.resumeProducing)
 
-    def _guarded(self, call: Any) -> None:
+    def _guarded(self, call: Callable[[], object]) -> None:
         """
         Call the application; as on every transport, what it raises ends the connection.
         """
@@ -426,6 +473,5 @@ class Stream:
         except Exception:
             failure = Failure()
             _log.failure("a protocol failed, and its stream is aborted", failure)
-            if not self._lost:
-                self._host.abandon(self, ABORTED, sending=not self._finished, receiving=True)
-                self.end(failure)
+            if not self._lost and self._ending is None:
+                self._abort(failure)

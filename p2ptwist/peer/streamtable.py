@@ -14,6 +14,9 @@ from p2ptwist.peer.stream import Stream
 
 STREAM_LIMIT = 64  # streams that the other side may have open at a time
 SERVICE_LIMIT = 64  # bytes of a service's name
+# Streams that may be opened while the header of an earlier one is still missing.  What a peer may
+# have open at a time may come in any order, and end before the missing one comes.
+SKIPPED_LIMIT = 4 * STREAM_LIMIT
 # QUIC numbers the streams of one kind in steps of four; RFC 9000 section 2.1.
 _STEP = 4
 
@@ -104,7 +107,7 @@ class StreamTable:
             was open once.
         @raise SessionViolation: when it cannot become a stream.
         """
-        if number % _STEP != self._theirs or number < self._below or number in self._above:
+        if not self._mayOpen(number):
             return None
         data = self._headers.pop(number, b"") + data
         if data and not 0 < data[0] <= SERVICE_LIMIT:
@@ -122,7 +125,25 @@ class StreamTable:
             raise SessionViolation(CloseCode.PROTOCOL, "a service's name is not UTF-8") from None
         return Opening(number, service, length, data[length:])
 
+    def givenUp(self, number: int) -> None:
+        """
+        The other side gave up a stream that is not open: it will not be opened any more.
+
+        @raise SessionViolation: as for L{open}.
+        """
+        self._headers.pop(number, None)
+        if self._mayOpen(number):
+            self._opened(number)
+
+    def _mayOpen(self, number: int) -> bool:
+        theirs = number % _STEP == self._theirs
+        return theirs and number >= self._below and number not in self._above
+
     def _opened(self, number: int) -> None:
+        if len(self._above) >= SKIPPED_LIMIT:
+            raise SessionViolation(
+                CloseCode.OVERFLOW, "too many streams above one without a header"
+            )
         self._above.add(number)
         while self._below in self._above:
             self._above.remove(self._below)
