@@ -95,8 +95,7 @@ class Reach:
         servers: list[HostPort] = []
         for host, port in welcome.stunServers if named is None else named:
             try:
-                ipv6 = not self.port.hasIPv4
-                servers.append(await resolveAddress(self._reactor, host, port, ipv6=ipv6))
+                servers.append(await self._resolve(host, port))
             except NameNotResolved:
                 problems.append(Failure())
         problems += await self.local.gather(servers)
@@ -106,6 +105,20 @@ class Reach:
             self.gathered.settle(None)
         else:
             self.gathered.settle(problems[0] if problems else Failure(_unusable(named)))
+
+    async def _resolve(self, host: str, port: int) -> HostPort:
+        """
+        @return: the IPv4 address of a server, as IPv4 is what NATs translate; its IPv6 address
+            where it or this port has no other.
+        @raise NameNotResolved: when it has none that the port can send to.
+        """
+        if self.port.hasIPv4:
+            try:
+                return await resolveAddress(self._reactor, host, port)
+            except NameNotResolved:
+                if not self.port.hasIPv6:
+                    raise
+        return await resolveAddress(self._reactor, host, port, ipv6=True)
 
     def _stopGathering(self) -> None:
         if self._gathering is not None:

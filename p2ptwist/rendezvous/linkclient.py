@@ -41,7 +41,7 @@ from p2ptwist.errors import LinkDown
 from p2ptwist.interfaces import IIdentity, ILink, ILinkReceiver, IWelcome
 from p2ptwist.rendezvous.connections import addressOf
 from p2ptwist.rendezvous.linkconnection import LinkConnection
-from p2ptwist.rendezvous.linkendpoint import CONNECT_DELAY, rendezvousEndpoint
+from p2ptwist.rendezvous.linkendpoint import CONNECT_DELAY, namedHost, rendezvousEndpoint
 from p2ptwist.rendezvous.linklifecycle import LifecycleCore, makeLifecycle
 from p2ptwist.rendezvous.linkreasons import outOfTime, reasonOfAttempt, reasonOfEnd
 
@@ -339,7 +339,10 @@ class RendezvousLink(Service):
         self._takeOver = True
         said = event.welcome
         self.maxPayload = said.maxPayload
-        servers = _withHost(said.stunServers, connection.transport.getPeer())
+        # By its name, where it has one: a link over IPv6 must not hide the node's IPv4 address,
+        # without which STUN cannot tell this side's own.
+        host = namedHost(self.description) or addressOf(connection.transport.getPeer())[0]
+        servers = _withHost(said.stunServers, host)
         self._welcome = Welcome(event.nodeName, said.observedAddress, servers)
         _log.info("link to {node} is up", node=self.description)
         self._life.welcomed()
@@ -382,14 +385,13 @@ class RendezvousLink(Service):
         self._notifying = False
 
 
-def _withHost(servers: tuple[HostPort, ...], node: IAddress) -> tuple[HostPort, ...]:
+def _withHost(servers: tuple[HostPort, ...], node: str) -> tuple[HostPort, ...]:
     """
-    @param node: the address that the link goes to.
-    @return: C{servers}, with the node's own host where one has none; without those when the link
-        is not on IP.
+    @param node: the host that the link goes to; empty when the link is not on IP.
+    @return: C{servers}, with the node's own host where one has none; without those when it has
+        none either.
     """
-    own, _ = addressOf(node)
-    return tuple((host or own, port) for host, port in servers if host or own)
+    return tuple((host or node, port) for host, port in servers if host or node)
 
 
 def _fire(waiter: Deferred[IWelcome], result: IWelcome | Failure) -> None:

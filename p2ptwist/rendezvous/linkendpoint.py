@@ -14,7 +14,7 @@ from twisted.internet.endpoints import (
 )
 from twisted.internet.interfaces import IStreamClientEndpoint
 
-from p2ptwist.core.address import isIPv6
+from p2ptwist.core.address import canonicalHost, isIPv6
 from p2ptwist.errors import LocalUsageError
 
 CONNECT_DELAY = 15.0  # seconds for name resolution, TCP and TLS; Linux sends its SYN four times
@@ -39,6 +39,22 @@ def rendezvousEndpoint(reactor: object, description: str) -> IStreamClientEndpoi
             f"{description!r} is not the endpoint of a rendezvous node ({error}): write "
             "tcp:HOST:PORT"
         ) from None
+
+
+def namedHost(description: str) -> str:
+    """
+    @return: the name in C{"tcp:NAME:PORT"}; empty for a literal address, and for what is not of
+        that form.
+    """
+    tcp = _TCP.fullmatch(description)
+    if tcp is None:
+        return ""
+    host = tcp[1].strip("[]").replace("\\:", ":")
+    try:
+        canonicalHost(host)
+    except LocalUsageError:
+        return host
+    return ""
 
 
 def _endpoint(reactor: object, description: str) -> IStreamClientEndpoint:
