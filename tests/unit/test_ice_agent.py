@@ -440,6 +440,7 @@ class EndTests(SynchronousTestCase):
         agent, now = peer.agent, 100.0
         drainTransmits(agent)
         peer.poll()
+        said = len(peer.signals) + len(peer.events)
         agent.write(b"data", now)
         agent.close("again", now)
         agent.restart(now)
@@ -455,6 +456,7 @@ class EndTests(SynchronousTestCase):
         self.assertIsNone(agent.deadline())
         self.assertIsNone(agent.pollTransmit())
         self.assertIsNone(agent.pollEvent())
+        self.assertEqual(len(peer.signals) + len(peer.events), said)
         self.assertEqual(agent.counters.late, 1)
 
     def test_closeWhileChecking(self) -> None:
@@ -521,6 +523,19 @@ class EndTests(SynchronousTestCase):
         sent = peer.step(60.0)
         self.assertEqual(ended(peer.events[-1]).kind, EndKind.FAILED)
         self.assertLess(max(time for time, _ in sent), PATIENCE)
+        self.assertOver(peer)
+
+    def test_lateTimer(self) -> None:
+        """
+        When the timer comes so late that the session is over, the checks that were due with it
+        are not sent.
+        """
+        peer = Peer()
+        peer.describe(hostCandidates(B), complete=False)
+        drainTransmits(peer.agent)
+        peer.agent.handleTimeout(LIMIT + 5.0)
+        self.assertEqual(ended(peer.poll()[-1]).kind, EndKind.FAILED)
+        self.assertEqual(drainTransmits(peer.agent), [])
         self.assertOver(peer)
 
 

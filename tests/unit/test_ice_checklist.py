@@ -296,6 +296,7 @@ class RepetitionTests(ChecklistCase):
         self.assertEqual(len(self.sent), REQUEST_LIMIT)
         self.assertEqual(pair.state, PairState.FAILED)
         self.assertFalse(pair.nominating)
+        self.assertEqual(pair.unanswered, 0)
 
 
 class PaceTests(ChecklistCase):

@@ -684,6 +684,9 @@ class PeerReflexiveTests(SynchronousTestCase):
         self.assertEqual(
             (pair.remote.type, pair.remote.priority), (CandidateType.PEER_REFLEXIVE, 12345)
         )
+        peer.check(0.0, ELSEWHERE, controlling=False, priority=99999)
+        self.assertEqual(pair.remote.priority, 12345)
+        drainTransmits(peer.agent)
         self.assertEqual(peer.poll(), [])
         peer.describe(hostCandidates(B), kind=SignalType.ANSWER)
         self.assertEqual([each.address for each in peer.requests()], [ELSEWHERE, B])

@@ -51,10 +51,9 @@ class Lineage:
         Make a new generation current.
 
         @param number: L{next} or more, as the other side may be ahead; at most L{MAX_GENERATION}.
-        @param carrying: the generation that found the present path.
+        @param carrying: the generation that found the present path; C{None} while there is none.
         """
-        if carrying is self.current:
-            self.former = carrying
+        self.former = carrying
         self.current = self._make(number)
         self._latest = number
         early, self._early = self._early, None
