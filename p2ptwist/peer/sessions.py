@@ -32,6 +32,9 @@ from p2ptwist.peer.session import Session, SessionOwner
 
 SESSION_LIMIT = 4096  # sessions at once; about 40 KiB each
 PENDING_LIMIT = 4  # sessions that one other peer may be opening; a handshake costs a millisecond
+# Bytes.  An envelope is lost whole, and holds up others: three datagrams each are nearly as cheap as
+# thirteen.
+ENVELOPE_LENGTH = 4096
 # Seconds that a session without any path is kept: a peer's link may come back.
 GRACE = 150.0
 
@@ -258,7 +261,8 @@ class Sessions:
         link, session = held.link, held.session
         if link not in self._up:
             link = next(iter(self._up), link)
-        for payload in encodeEnvelopes(session.name, datagrams, link.maxPayload):
+        limit = min(link.maxPayload, ENVELOPE_LENGTH)
+        for payload in encodeEnvelopes(session.name, datagrams, limit):
             link.sendRelayed(session.peerKey, payload)
 
     def _ready(self, session: Session) -> None:
