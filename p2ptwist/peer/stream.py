@@ -170,7 +170,7 @@ class Stream:
             return
         self.disconnecting = True
         self._stopReading()
-        if self._producer is None:
+        if not self._awaitsProducer():
             self._finish()
 
     def loseWriteConnection(self) -> None:
@@ -409,6 +409,9 @@ class Stream:
             sender.send(self.number, self._take(room))
         if not self._finishing:
             self._resumeProducer()
+            if self.disconnecting and not self._awaitsProducer():
+                self._finishing = True
+        if not self._finishing or self._outgoing:
             return
         if not self._finished:
             self._finished = True
@@ -456,6 +459,14 @@ class Stream:
         if self._producer is not None and self._streaming and not self._producerPaused:
             self._producerPaused = True
             self._guarded(self._producer.pauseProducing)
+
+    def _awaitsProducer(self) -> bool:
+        """
+        @return: whether a producer has more to write before the end.  As on Twisted's transports,
+            a push producer that may write, while nothing waits, has written what it wanted.
+        """
+        waits = not self._streaming or self._producerPaused or bool(self._outgoing)
+        return self._producer is not None and waits
 
     def _resumeProducer(self) -> None:
         if self._producer is None or self._outgoing:
