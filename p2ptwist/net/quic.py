@@ -204,6 +204,14 @@ class QUIC:
         """
         return self._try(self._connection.get_send_buffer_size, stream) or 0
 
+    def isSettled(self, now: float) -> bool:
+        """
+        @return: whether everything that was sent was acknowledged.
+        """
+        deadline = self.deadline()
+        # All other timers of QUIC's, of which any means that something is under way, are short.
+        return deadline is None or deadline - now > _IDLE_TIMEOUT / 2
+
     def abort(self, stream: int, code: int) -> None:
         """
         Give up sending on a stream.

@@ -34,7 +34,7 @@ from p2ptwist.peer.sessions import Sessions
 from p2ptwist.peer.stream import Stream
 from p2ptwist.peer.streamtable import encodeHeader
 
-LINGER = 2.0  # seconds that what was written has to leave when the service stops
+LINGER = 2.0  # seconds; three lost datagrams in a row, on most paths
 _LINGER_STEP = 0.02  # seconds between two looks at it
 
 _log = Logger()
@@ -143,7 +143,10 @@ class PeerService(Service):
     relayed round trip and on the direct path as soon as there is one.
 
     @ivar peerID: what others call this peer by.
+    @ivar linger: seconds that what was written has to arrive when the service stops.
     """
+
+    linger = LINGER
 
     def __init__(
         self,
@@ -181,6 +184,8 @@ class PeerService(Service):
         self._services: dict[str, Listening] = {}
         self._observers: list[Callable[[PathEvent], object]] = []
         self._messageReceiver: Callable[[str, bytes], object] | None = None
+        self._streamCount = 0
+        self._streamObserver: Callable[[], object] = lambda: None
         self._sessions = Sessions(reactor, identity, self, Random(randomBytes(16)), randomBytes)
 
     # IService
@@ -200,8 +205,8 @@ class PeerService(Service):
 
     def stopService(self) -> Deferred[None]:
         """
-        Send what was written, for at most 2 s; end every session, tell the other sides, and free
-        everything.
+        Send what was written, for at most L{linger}; end every session, tell the other sides, and
+        free everything.
 
         @return: a Deferred that fires when nothing is left.
         """
@@ -217,6 +222,14 @@ class PeerService(Service):
             servers that were named are of no use.
         """
         return Deferred.fromCoroutine(self._becomeReady())
+
+    def whenLinked(self) -> Deferred[ILink]:
+        """
+        @return: a Deferred that fires as soon as a link is up, with that link: others can reach
+            this peer then, if only through the node.  Fails with the reason of the preferred
+            node's when the next attempt at each node has.  It can be cancelled.
+        """
+        return Deferred.fromCoroutine(self._anyLink())
 
     def listen(self, service: str, factory: IProtocolFactory) -> Listening:
         """
@@ -271,6 +284,19 @@ class PeerService(Service):
         """
         self._observers.append(observer)
 
+    def observeStreams(self, observer: Callable[[], object]) -> None:
+        """
+        @param observer: called whenever a stream has ended; see L{streams}.
+        """
+        self._streamObserver = observer
+
+    @property
+    def streams(self) -> int:
+        """
+        How many streams are open, whoever opened them.
+        """
+        return self._streamCount
+
     def path(self, peerID: str) -> PathEvent | None:
         """
         @return: what carries the session with a peer now; C{None} when there is none.
@@ -322,10 +348,14 @@ class PeerService(Service):
         if listening is None:
             return None
         try:
-            return listening.factory.buildProtocol(stream.getPeer())
+            protocol = listening.factory.buildProtocol(stream.getPeer())
         except Exception:
             _log.failure("the factory of {service} failed", service=stream.service)
             return None
+        if protocol is not None:
+            self._streamCount += 1
+            stream.whenEnded = self._streamEnded
+        return protocol
 
     def sessionChanged(self, session: Session) -> None:
         """
@@ -391,8 +421,17 @@ class PeerService(Service):
                 raise NoProtocol
             return protocol
 
+        def ended() -> None:
+            factory.doStop()
+            self._streamEnded()
+
         factory.doStart()
-        return session.openStream(service, build)
+        try:
+            self._streamCount += 1
+            return session.openStream(service, build, ended)
+        except BaseException:
+            ended()
+            raise
 
     async def _session(self, peer: bytes) -> Session:
         """
@@ -401,7 +440,7 @@ class PeerService(Service):
         while True:
             session = self._sessions.find(peer)
             if session is None:
-                link = await self._usableLink()
+                link = await self.whenLinked()
                 session = self._sessions.call(link, self._requireReach(), peer)
             try:
                 return await session.whenReady()
@@ -410,18 +449,25 @@ class PeerService(Service):
                 if refusal.word != CloseCode.REPLACED.word:
                     raise
 
-    async def _usableLink(self) -> ILink:
-        """
-        @return: the first link that is up; the first of all when it comes up, if none is.
-        """
+    async def _anyLink(self) -> ILink:
         for link in self._links:
             if self._sessions.isUp(link):
                 return link
-        await self._links[0].whenUp()
-        return self._links[0]
+        attempts = [link.whenUp() for link in self._links]
+        first: Any = await DeferredList(attempts, fireOnOneCallback=True, consumeErrors=True)
+        if isinstance(first, list):  # of failures
+            first[0][1].raiseException()
+        for attempt in attempts:
+            attempt.cancel()
+        chosen: int = first[1]
+        return self._links[chosen]
+
+    def _streamEnded(self) -> None:
+        self._streamCount -= 1
+        self._streamObserver()
 
     async def _stop(self) -> None:
-        steps = int(LINGER / _LINGER_STEP)
+        steps = int(self.linger / _LINGER_STEP)
         while self._sessions.busy() and steps:
             steps -= 1
             await deferLater(self._reactor, _LINGER_STEP, lambda: None)
