@@ -22,7 +22,9 @@ ROOMS = {
     "testing": {"core", "errors", "interfaces", "net", "testing"},
     "peer": {"core", "errors", "interfaces", "net", "peer"},
     "rendezvous": {"core", "errors", "interfaces", "net", "rendezvous"},
-    "cli": {"core", "errors", "interfaces", "net", "peer", "rendezvous", "cli"},
+    # The entrance: what strings mean, for endpoints and the command line.
+    "compose": {"core", "errors", "interfaces", "net", "peer", "rendezvous"},
+    "cli": {"core", "errors", "interfaces", "net", "peer", "rendezvous", "compose", "cli"},
 }
 
 # What would let the world into C{core}: sockets, clocks, processes, threads, global randomness.
