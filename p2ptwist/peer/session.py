@@ -48,6 +48,7 @@ from p2ptwist.net.quic import (
     CONTROL_STREAM,
     MESSAGE_LENGTH,
     QUIC,
+    Answered,
     HandshakeDone,
     MessageReceived,
     QUICEvent,
@@ -62,6 +63,15 @@ from p2ptwist.peer.stream import Stream
 from p2ptwist.peer.streamtable import Opening, StreamTable, encodeHeader
 
 HANDSHAKE_LIMIT = 10.0  # seconds until the other side must have proved who it is
+# Seconds that a session is kept when nothing comes though something has to: so long, then it asks,
+# and then so long again.  Longer than a router or a node takes to start.
+SILENCE_LIMIT = 90.0
+# Seconds for the answer when the other side says that it does not know the session.
+DOUBT_LIMIT = 4.0
+# Seconds without more of what was coming after which this side asks whether the path still carries:
+# who only receives would not notice.
+LULL = 0.2
+_SOON = 0.001  # seconds: as good as now
 EARLY_EVENTS = 256  # pieces of streams that wait for the admission, 64 KiB in all
 
 _log = Logger()
@@ -140,6 +150,11 @@ class Session:
         self._flushCall: IDelayedCall | None = None
         self._timer: IDelayedCall | None = None
         self._limit: IDelayedCall | None = clock.callLater(HANDSHAKE_LIMIT, self._late)
+        self._heard = False
+        self._doubted = False
+        self._silence: IDelayedCall | None = None
+        self._fedAt = 0.0
+        self._lull: IDelayedCall | None = None
         self._ended = False
 
     # What whoever made it sees.
@@ -164,6 +179,13 @@ class Session:
         Whether the other side has proved itself.
         """
         return self._ready.settled and not self._ended
+
+    @property
+    def admitted(self) -> bool:
+        """
+        Whether the called side has admitted the caller.
+        """
+        return self._admission.state is AdmissionState.ADMITTED
 
     @property
     def unsent(self) -> bool:
@@ -205,6 +227,7 @@ class Session:
             self._violated(violation)
             return
         self._quic.receive(datagrams, self._clock.seconds())
+        self._heard = True
         self._process()
 
     def openStream(
@@ -322,21 +345,22 @@ class Session:
         if isinstance(event, StreamReceived | StreamAborted | StreamStopped):
             if event.stream == CONTROL_STREAM:
                 self._receiveControl(event)
-            elif self._calling or self._admitted():
+            elif self._calling or self.admitted:
                 self._receiveStream(event)
             else:
                 self._keep(event)
+            self._fed()
         elif isinstance(event, MessageReceived):
-            if self._admitted():
+            self._fed()
+            if self.admitted:
                 self._owner.messageReceived(self, event.data)
         elif isinstance(event, HandshakeDone):
             if isinstance(self._admission, CallerAdmission):
                 self._admission.certified(event.peerKey or b"")
+        elif isinstance(event, Answered):
+            self._stopSilence()
         else:
             self._terminated(event)
-
-    def _admitted(self) -> bool:
-        return self._admission.state is AdmissionState.ADMITTED
 
     def _receiveControl(self, event: StreamReceived | StreamAborted | StreamStopped) -> None:
         if not isinstance(event, StreamReceived):
@@ -449,7 +473,7 @@ class Session:
     # What goes.
 
     def _makeStream(self, number: int, service: str) -> Stream:
-        early = self._early if self._calling and not self._admitted() else None
+        early = self._early if self._calling and not self.admitted else None
         stream = Stream(self, number, service, SendCredit(early), ReceiveCredit(self._budget))
         self._streams.add(stream)
         return stream
@@ -483,9 +507,13 @@ class Session:
                 self._waking[stream] = None
         if self._ended:
             return  # the application ended it
-        datagrams = self._quic.takeDatagrams(self._clock.seconds())
+        now = self._clock.seconds()
+        datagrams = self._quic.takeDatagrams(now)
         if datagrams:
             self.carrier.send(datagrams)
+            if self._silence is None and self.admitted and not self._quic.isSettled(now):
+                self._heard = False
+                self._silence = self._clock.callLater(SILENCE_LIMIT, self._silent)
         self._rearm()
 
     def _rearm(self) -> None:
@@ -527,6 +555,49 @@ class Session:
         else:
             self._end(self._reason(f"the encrypted connection failed: {event.reason}", "protocol"))
 
+    # Whether the other side is there.
+
+    def doubt(self) -> None:
+        """
+        The other side seems not to know this session any more: it ends unless there is an answer.
+        """
+        if self.admitted and not self._doubted:
+            self._doubted = True
+            self._ask(DOUBT_LIMIT, "the other peer was restarted: connect again", "restarted")
+
+    def _silent(self) -> None:
+        self._silence = None
+        if not self._heard:
+            self._ask(SILENCE_LIMIT, "the other peer does not answer", "unreachable")
+
+    def _ask(self, limit: float, message: str, word: str) -> None:
+        if self._silence is not None:
+            self._silence.cancel()
+        self._silence = self._clock.callLater(limit, self.lose, message, word)
+        self.nudge()
+
+    def _stopSilence(self) -> None:
+        if self._silence is not None and self._silence.active():
+            self._silence.cancel()
+        self._silence = None
+        self._doubted = False
+
+    def _fed(self) -> None:
+        """
+        Something came that the other side's application sent: perhaps there is more to come.
+        """
+        self._fedAt = self._clock.seconds()
+        if self._lull is None and not self._ended:
+            self._lull = self._clock.callLater(LULL, self._lullDue)
+
+    def _lullDue(self) -> None:
+        self._lull = None
+        rest = self._fedAt + LULL - self._clock.seconds()
+        if rest > _SOON:
+            self._lull = self._clock.callLater(rest, self._lullDue)
+        elif self.carrier.direct is not None:
+            self.nudge()
+
     def nudge(self) -> None:
         """
         Have QUIC find out at once what was lost: the relay carries again.
@@ -559,10 +630,11 @@ class Session:
             return
         self._ended = True
         self._admission.end()
-        for call in (self._flushCall, self._timer, self._limit):
+        calls = (self._flushCall, self._timer, self._limit, self._silence, self._lull)
+        for call in calls:
             if call is not None and call.active():
                 call.cancel()
-        self._flushCall = self._timer = self._limit = None
+        self._flushCall = self._timer = self._limit = self._silence = self._lull = None
         self.carrier.close("the session ended")
         for stream in list(self._streams):
             stream.end(Failure(reason))

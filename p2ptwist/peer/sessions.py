@@ -17,10 +17,14 @@ from p2ptwist.core.session.admission import CalledAdmission, CallerAdmission, ow
 from p2ptwist.core.session.control import CHALLENGE_LENGTH, CloseCode
 from p2ptwist.core.session.envelope import (
     NAME_LENGTH,
+    SMALLEST_LIMIT,
     Envelope,
     decodeEnvelope,
+    decodeUnknown,
     encodeEnvelopes,
+    encodeUnknown,
 )
+from p2ptwist.core.tokenbucket import Rate, TokenBucket
 from p2ptwist.errors import PeerUnreachable
 from p2ptwist.interfaces import ILink
 from p2ptwist.net.quic import QUIC, calledQUIC, callingQUIC, destinationOf
@@ -31,9 +35,13 @@ from p2ptwist.peer.reach import Reach
 from p2ptwist.peer.session import Session, SessionOwner
 
 SESSION_LIMIT = 4096  # sessions at once; about 40 KiB each
-PENDING_LIMIT = 4  # sessions that one other peer may be opening; a handshake costs a millisecond
-# Bytes.  An envelope is lost whole, and holds up others: three datagrams each are nearly as cheap as
-# thirteen.
+# Calls that are not admitted yet: about 100 KiB each, and 256 KiB at most.
+PENDING_LIMIT = 64
+# Notices that this side does not know a session: enough for every session of a peer that was
+# restarted, few enough to be no flood.
+NOTICE_RATE = Rate(10.0, 50.0)  # a second, at once
+# Bytes.  An envelope is lost whole, and holds up others: three datagrams each are nearly as cheap
+# as thirteen.
 ENVELOPE_LENGTH = 4096
 # Seconds that a session without any path is kept: a peer's link may come back.
 GRACE = 150.0
@@ -77,6 +85,7 @@ class Sessions:
         self._held: dict[tuple[bytes, bytes], _Held] = {}
         self._current: dict[bytes, Session] = {}
         self._up: set[ILink] = set()
+        self._notices = TokenBucket(NOTICE_RATE, clock.seconds())
 
     # What there is.
 
@@ -94,7 +103,8 @@ class Sessions:
         if ready is not None:
             return ready
         pending = [held.session for held in self._held.values() if held.session.peerKey == peer]
-        return pending[-1] if pending else None
+        # This side's own call before the other side's, of which nothing is known yet.
+        return max(pending, key=lambda session: session.calling, default=None)
 
     def busy(self) -> bool:
         """
@@ -159,6 +169,10 @@ class Sessions:
         """
         Take a relayed message.  One that is malformed, or for no session, is dropped.
         """
+        unknown = decodeUnknown(payload)
+        if unknown is not None:
+            self._unknownThere(sender, unknown)
+            return
         try:
             envelope = decodeEnvelope(payload)
         except MalformedDatagram:
@@ -199,29 +213,53 @@ class Sessions:
         """
         @return: a new session, if that is what the envelope begins and the bounds allow it.
         """
-        own = self._identity.publicKey
         destination = destinationOf(envelope.datagrams[0])
-        pending = [
-            held.session
-            for held in self._held.values()
-            if held.session.peerKey == sender and not held.session.ready
-        ]
-        crossing = [session for session in pending if session.calling]
-        if (
-            destination is None
-            or sender == own
-            or len(self._held) >= SESSION_LIMIT
-            or len(pending) >= PENDING_LIMIT
-            or (crossing and ownCallStands(own, sender))
-        ):
+        if destination is None:
+            self._unknownHere(link, sender, envelope.session)
             return None
+        if not self._mayCall(sender):
+            return None
+        self._makeRoom(sender)
+        own = self._identity.publicKey
         challenge = self._randomBytes(CHALLENGE_LENGTH)
         admission = CalledAdmission(own, sender, challenge, verifySignature)
         quic = calledQUIC(self._credentials, destination)
-        held = self._hold(link, reach, quic, admission, sender, envelope.session)
-        for call in crossing:
-            call.lose("the calls crossed, and the other one stands", CloseCode.REPLACED.word)
-        return held
+        return self._hold(link, reach, quic, admission, sender, envelope.session)
+
+    def _mayCall(self, sender: bytes) -> bool:
+        own = self._identity.publicKey
+        crossing = any(
+            held.session.calling and not held.session.admitted
+            for held in self._held.values()
+            if held.session.peerKey == sender
+        )
+        if sender == own or (crossing and ownCallStands(own, sender)):
+            return False
+        return len(self._held) < SESSION_LIMIT
+
+    def _makeRoom(self, sender: bytes) -> None:
+        """
+        Of calls that are not admitted yet there is one of each caller, the newest.
+        """
+        pending = [
+            held.session
+            for held in self._held.values()
+            if not held.session.calling and not held.session.admitted
+        ]
+        for session in pending:
+            if session.peerKey == sender:
+                session.lose("the same peer called again", CloseCode.REPLACED.word)
+        if len(pending) >= PENDING_LIMIT:
+            pending[0].lose("too many peers call at once", CloseCode.OVERFLOW.word)
+
+    def _unknownHere(self, link: ILink, sender: bytes, name: bytes) -> None:
+        if self._notices.take(self._clock.seconds()):
+            link.sendRelayed(sender, encodeUnknown(name))
+
+    def _unknownThere(self, sender: bytes, name: bytes) -> None:
+        held = self._held.get((sender, name))
+        if held is not None:
+            held.session.doubt()
 
     def _hold(
         self,
@@ -262,6 +300,8 @@ class Sessions:
         if link not in self._up:
             link = next(iter(self._up), link)
         limit = min(link.maxPayload, ENVELOPE_LENGTH)
+        if limit < SMALLEST_LIMIT:
+            return  # too narrow for sessions: as good as no link
         for payload in encodeEnvelopes(session.name, datagrams, limit):
             link.sendRelayed(session.peerKey, payload)
 
@@ -272,6 +312,11 @@ class Sessions:
             former.close(CloseCode.REPLACED, "a newer session with this peer took its place")
         if session.calling:
             session.carrier.call()
+            return
+        for held in list(self._held.values()):
+            crossed = held.session
+            if crossed.peerKey == session.peerKey and crossed.calling and crossed is not former:
+                crossed.lose("the calls crossed, and the other one stands", CloseCode.REPLACED.word)
 
     def _over(self, reason: Exception, held: _Held) -> None:
         session = held.session

@@ -17,7 +17,9 @@ from p2ptwist.core.session.envelope import (
     SMALLEST_LIMIT,
     Envelope,
     decodeEnvelope,
+    decodeUnknown,
     encodeEnvelopes,
+    encodeUnknown,
     isEnvelope,
 )
 
@@ -198,3 +200,25 @@ class TypeTests(SynchronousTestCase):
         A signal of hole punching is no envelope.
         """
         self.assertFalse(isEnvelope(encodeSignal(Goodbye(NAME, "bye"))))
+
+
+class NoticeTests(SynchronousTestCase):
+    """
+    Notices that a session is not known.
+    """
+
+    def test_roundTrip(self) -> None:
+        """
+        A notice is a byte and the name, and is no envelope.
+        """
+        notice = encodeUnknown(NAME)
+        self.assertEqual(notice, b"\x52" + NAME)
+        self.assertEqual(decodeUnknown(notice), NAME)
+        self.assertFalse(isEnvelope(notice))
+
+    def test_malformed(self) -> None:
+        """
+        Anything else is none.
+        """
+        for payload in (b"", b"\x52", b"\x52" + NAME + b"x", b"\x52" + NAME[1:], b"\x51" + NAME):
+            self.assertIsNone(decodeUnknown(payload))

@@ -15,6 +15,7 @@ from p2ptwist.core.errors import LocalUsageError, MalformedDatagram
 from p2ptwist.core.link.frames import MAX_PAYLOAD
 
 ENVELOPE_TYPE = 0x51  # "Q"; C{core/ice/signal.py} begins its signals with 0x01
+UNKNOWN_TYPE = 0x52
 NAME_LENGTH = 8  # bytes; tells the few sessions of one pair of peers apart, not a secret
 DATAGRAM_LIMIT = 1200  # bytes; what every path carries: RFC 9000 section 14
 DATAGRAM_COUNT = 64  # in one envelope: as many as one turn of a reactor takes from a UDP port
@@ -108,3 +109,21 @@ def decodeEnvelope(payload: bytes) -> Envelope:
             raise MalformedDatagram(f"a datagram of {length} bytes in an envelope")
         datagrams.append(payload[start:offset])
     return Envelope(session, tuple(datagrams))
+
+
+def encodeUnknown(session: bytes) -> bytes:
+    """
+    @param session: the name of a session that this side does not know, exactly 8 bytes.
+    @return: the payload that says so.
+    """
+    return bytes((UNKNOWN_TYPE,)) + session
+
+
+def decodeUnknown(payload: bytes) -> bytes | None:
+    """
+    @return: the name of the session that the other side does not know, if that is what C{payload}
+        says.
+    """
+    if len(payload) != 1 + NAME_LENGTH or payload[0] != UNKNOWN_TYPE:
+        return None
+    return payload[1:]
