@@ -20,13 +20,17 @@ from p2ptwist.core.errors import LocalUsageError, MalformedDatagram
 from p2ptwist.core.ice.candidate import looksReachable
 from p2ptwist.core.ice.signal import Description, decodeSignal
 from p2ptwist.core.peerid import decodePeerID, encodePeerID
-from p2ptwist.core.tokenbucket import Rate, TokenBucket
+from p2ptwist.core.tokenbucket import KeyedBuckets, Rate, TokenBucket
 from p2ptwist.errors import LinkDown, P2PError, PeerUnreachable
 from p2ptwist.interfaces import IIdentity, IIncomingPaths, ILink, ILinkReceiver, IWelcome
 from p2ptwist.net.puncher import Punch, isOffer
 from p2ptwist.peer.calls import Calls
 from p2ptwist.peer.reach import Reach
 
+# Calls of one other peer that may come to nothing: each may have aimed 200 checks at addresses that
+# it named, which is 20 a second in the long run.
+FAILURE_RATE = Rate(perSecond=0.1, burst=8)
+FAILURE_KEYS = 4096  # peers whose failures are counted; a node has 20,000, and few of them call
 # Refusals that are sent; more calls are refused without a word.  A node lets a peer send ten
 # messages a second, which strangers must not use up.
 REFUSAL_RATE = Rate(perSecond=2.0, burst=10.0)
@@ -100,6 +104,7 @@ class DatagramPeer(Service):
         self._makeReach = partial(Reach, reactor, randomBytes, interface, port, stunServers)
         self._reach: Reach | None = None
         self._calls = Calls()
+        self._failures = KeyedBuckets(FAILURE_RATE, FAILURE_KEYS)
         self._refusals = TokenBucket(REFUSAL_RATE, reactor.seconds())
 
     # IService
@@ -276,7 +281,7 @@ class DatagramPeer(Service):
         crossing = [call for call in self._calls.outgoing(sender) if not call.answered]
         if crossing and self._key > sender:
             return
-        if not self._calls.mayAdmit(sender) or not (crossing or self._accepts(sender)):
+        if not self._mayCall(sender) or not (crossing or self._accepts(sender)):
             self._refuse(sender, offer)
             return
         if not self.running:
@@ -296,12 +301,17 @@ class DatagramPeer(Service):
         else:
             punch.whenOpen().addCallbacks(
                 partial(self._incomingOpened, encodePeerID(sender)),
-                lambda failure: _log.info(
-                    "a call of {peer} came to nothing: {reason}",
-                    peer=encodePeerID(sender),
-                    reason=failure.getErrorMessage(),
-                ),
+                self._incomingFailed,
+                errbackArgs=(sender,),
             )
+
+    def _mayCall(self, sender: bytes) -> bool:
+        """
+        @return: whether one more call of that peer stays within the bounds.
+        """
+        now = self._reactor.seconds()
+        failures = self._failures.bucket(sender, now)
+        return failures.refill(now) >= 1.0 and self._calls.mayAdmit(sender)
 
     def _refuse(self, sender: bytes, offer: Description) -> None:
         if self._refusals.take(self._reactor.seconds()):
@@ -316,6 +326,14 @@ class DatagramPeer(Service):
         except Exception:
             _log.failure("the application failed to decide about a caller, which is refused")
             return False
+
+    def _incomingFailed(self, failure: Failure, sender: bytes) -> None:
+        self._failures.take(sender, self._reactor.seconds())
+        _log.info(
+            "a call of {peer} came to nothing: {reason}",
+            peer=encodePeerID(sender),
+            reason=failure.getErrorMessage(),
+        )
 
     def _incomingOpened(self, peerID: str, punch: Punch) -> None:
         try:

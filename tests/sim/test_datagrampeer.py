@@ -15,7 +15,7 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from p2ptwist.core.errors import LocalUsageError
-from p2ptwist.core.ice.signal import Goodbye, encodeSignal
+from p2ptwist.core.ice.signal import Goodbye, decodeSignal, encodeSignal
 from p2ptwist.core.peerid import decodePeerID, encodePeerID
 from p2ptwist.errors import (
     LinkDown,
@@ -28,7 +28,7 @@ from p2ptwist.errors import (
     STUNTimeout,
 )
 from p2ptwist.net.puncher import Punch
-from p2ptwist.peer.datagrams import REFUSAL_RATE, DatagramPeer
+from p2ptwist.peer.datagrams import FAILURE_RATE, REFUSAL_RATE, DatagramPeer
 from p2ptwist.peer.identity import generateIdentity
 from p2ptwist.rendezvous.service import NodeService
 from p2ptwist.testing import NAT, Host, Internet, Link
@@ -487,6 +487,26 @@ class RefusalTests(PeerCase):
         self.refuse(calls[2], PeerUnreachable)
         for call in calls[:2]:
             self.internet.runUntil(call)
+        self.world.close()
+
+    def test_failuresAreCounted(self) -> None:
+        """
+        A peer whose calls come to nothing, as those of one that aims checks at others do, may call
+        again only when some time has passed.
+        """
+        caller, callee = self.ready(2)
+        for _ in range(int(FAILURE_RATE.burst)):
+            calling = caller.peer.connect(callee.peer.peerID)
+            self.internet.advance(0.06)
+            calling.cancel()
+            self.failureResultOf(calling, CancelledError)
+            self.internet.advance(0.1)
+        refused: list[bytes] = []
+        self.patch(callee.link, "send", lambda to, payload: refused.append(payload))
+        calling = caller.peer.connect(callee.peer.peerID)
+        calling.addErrback(lambda failure: None)
+        self.internet.advance(0.2)
+        self.assertEqual([type(decodeSignal(each)) for each in refused], [Goodbye])
         self.world.close()
 
     def test_flood(self) -> None:
