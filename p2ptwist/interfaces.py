@@ -120,10 +120,11 @@ class ILink(Interface):
         @raise LocalUsageError: when C{payload} is longer than L{maxPayload}.
         """
 
-    def probe() -> None:
+    def probe(patience: float = 10.0) -> None:
         """
         Find out whether the link is alive: call it when there is a reason to doubt.  A link on
-        which nothing comes for 10 s goes down and is made anew.  Without a link, do nothing.
+        which nothing comes for C{patience} seconds, at most 10, goes down; it is made anew, at once
+        when C{patience} was shorter than that.  Without a link, do nothing.
         """
 
     def whenUp() -> Deferred[IWelcome]:
@@ -153,6 +154,18 @@ class IPathReceiver(Interface):
     def pathLost(reason: Failure) -> None:
         """
         The path ended (L{p2ptwist.errors.PathLost}).  Nothing comes after this.
+        """
+
+
+class IBatchPathReceiver(IPathReceiver):
+    """
+    A receiver that many datagrams are given to at once: one that many come to.
+    """
+
+    def datagramsReceived(datagrams: Sequence[bytes]) -> None:
+        """
+        Datagrams came from the other side, in this order.  C{datagramReceived} may still be called
+        for others.
         """
 
 

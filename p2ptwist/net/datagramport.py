@@ -7,25 +7,43 @@ RFC 7983: STUN before the rest).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.error import CannotListenError
-from twisted.internet.interfaces import IListeningPort, IReactorUDP
+from twisted.internet.interfaces import IListeningPort, IReactorFDSet, IReactorUDP
 from twisted.internet.protocol import DatagramProtocol
 from twisted.logger import Logger
 
 from p2ptwist.core.address import HostPort, canonicalHost, isIPv6
 from p2ptwist.core.errors import LocalUsageError
 from p2ptwist.errors import PortUnusable
+from p2ptwist.interfaces import IHostAddresses
+from p2ptwist.net.offload import SegmentReader, SegmentSender, offloadSupported
 
 # Bytes that are read before timers and other sockets get their turn: about as many full datagrams
 # as a burst has, instead of the reactor's default of four times that.
 MAX_THROUGHPUT = 64 * 1024
 MAX_DATAGRAM = 65535  # bytes; what is cut off would be lost without a word
 
+Consumer = Callable[[bytes, HostPort], bool]
+BatchConsumer = Callable[[Sequence[bytes], HostPort], Sequence[bytes]]
+
 _log = Logger()
+
+
+@dataclass(frozen=True, slots=True)
+class _Batches:
+    """
+    A consumer of many datagrams at once, as one of single datagrams.
+    """
+
+    consume: BatchConsumer
+
+    def __call__(self, datagram: bytes, address: HostPort) -> bool:
+        return not self.consume((datagram,), address)
 
 
 class DatagramPort(DatagramProtocol):
@@ -53,7 +71,9 @@ class DatagramPort(DatagramProtocol):
         self._wantedPort = port
         self._listening: IListeningPort | None = None
         self._mapped = False
-        self._consumers: list[Callable[[bytes, HostPort], bool]] = []
+        self._reader: SegmentReader | None = None
+        self._sender: SegmentSender | None = None
+        self._consumers: list[Consumer | _Batches] = []
 
     def listen(self) -> None:
         """
@@ -76,6 +96,7 @@ class DatagramPort(DatagramProtocol):
                 self._mapped = interface == "::"
                 # Of Twisted's ports on POSIX; the others read one datagram at a time.
                 self._listening.maxThroughput = MAX_THROUGHPUT  # type: ignore[attr-defined]
+                self._offload(self._listening)
                 return
         raise PortUnusable(
             f"cannot open UDP port {self._wantedPort} on {self._interface or 'any address'}: "
@@ -91,6 +112,9 @@ class DatagramPort(DatagramProtocol):
         listening, self._listening = self._listening, None
         if listening is None:
             return succeed(None)
+        if self._reader is not None:
+            self._reader.stop()
+        self._reader = self._sender = None
         return listening.stopListening() or succeed(None)
 
     @property
@@ -132,17 +156,24 @@ class DatagramPort(DatagramProtocol):
         """
         return DatagramPort(self._reactor, self._interface)
 
-    def addConsumer(self, consumer: Callable[[bytes, HostPort], bool]) -> None:
+    def addConsumer(self, consumer: Consumer) -> None:
         """
         @param consumer: is called with each datagram and its source that nobody before it took;
             says whether it took it.
         """
-        # A new list, as a datagram may be on its way through the old one.
-        self._consumers = [*self._consumers, consumer]
+        self._add(consumer)
 
-    def removeConsumer(self, consumer: Callable[[bytes, HostPort], bool]) -> None:
+    def addBatchConsumer(self, consumer: BatchConsumer) -> None:
         """
-        @param consumer: one that was added.
+        @param consumer: is called with datagrams that came together from one source, and that
+            nobody before it took; returns those that it did not take.  The first consumer gets as
+            many as came; to others each datagram comes by itself, after those before it.
+        """
+        self._add(_Batches(consumer))
+
+    def removeConsumer(self, consumer: Consumer) -> None:
+        """
+        @param consumer: one that was added by L{addConsumer}.
         """
         self._consumers = [each for each in self._consumers if each != consumer]
 
@@ -153,26 +184,78 @@ class DatagramPort(DatagramProtocol):
 
         @return: whether the operating system took it.
         """
-        transport: Any = self.transport
-        if transport is None:
-            self.unsent += 1
-            return False
-        try:
-            transport.write(data, self._outbound(address))
-        except Exception as error:
-            # OSError of any kind, and Twisted's complaint about an address of the other family.
-            self.unsent += 1
-            _log.debug("datagram to {address} not sent: {error}", address=address, error=error)
-            return False
-        return True
+        return self.writeMany((data,), address) == 1
+
+    def writeMany(self, datagrams: Sequence[bytes], address: HostPort) -> int:
+        """
+        Send datagrams to one address, in as few system calls as the machine needs for that.
+
+        @return: how many the operating system took.
+        """
+        if self.transport is None:
+            sent = 0
+        elif self._sender is not None:
+            sent = self._sender.send(datagrams, self._outbound(address))
+        else:
+            sent = sum(self._writeOne(data, address) for data in datagrams)
+        self.unsent += len(datagrams) - sent
+        return sent
 
     def datagramReceived(self, datagram: bytes, addr: Any) -> None:
         """
         Offer a datagram to the consumers.
         """
+        self._offer((datagram,), addr)
+
+    def _writeOne(self, data: bytes, address: HostPort) -> bool:
+        transport: Any = self.transport
+        try:
+            transport.write(data, self._outbound(address))
+        except Exception as error:
+            # OSError of any kind, and Twisted's complaint about an address of the other family.
+            _log.debug("datagram to {address} not sent: {error}", address=address, error=error)
+            return False
+        return True
+
+    def _offload(self, listening: Any) -> None:
+        """
+        Move many datagrams at a time, where the reactor uses the system's sockets and they can.
+        """
+        reactor: Any = self._reactor
+        # A reactor that knows its own addresses has a network of its own.
+        if not IReactorFDSet.providedBy(reactor) or IHostAddresses.providedBy(reactor):
+            return
+        if offloadSupported(listening.socket):
+            self._reader = SegmentReader(reactor, listening, MAX_THROUGHPUT, self._offer)
+            self._sender = SegmentSender(listening.socket)
+
+    def _add(self, consumer: Consumer | _Batches) -> None:
+        # A new list, as datagrams may be on their way through the old one.
+        self._consumers = [*self._consumers, consumer]
+
+    def _offer(self, datagrams: Sequence[bytes], addr: Any) -> None:
         address = (canonicalHost(addr[0]), addr[1])
-        for consumer in self._consumers:
-            if consumer(datagram, address):
+        consumers = self._consumers
+        if len(datagrams) > 1 and consumers and isinstance(consumers[0], _Batches):
+            try:
+                datagrams = consumers[0].consume(datagrams, address)
+            except Exception:
+                _log.failure("a consumer of datagrams failed, and they are lost")
+                return
+            consumers = consumers[1:]
+        for datagram in datagrams:
+            self._offerOne(consumers, datagram, address)
+
+    def _offerOne(
+        self, consumers: Sequence[Consumer | _Batches], datagram: bytes, address: HostPort
+    ) -> None:
+        for consumer in consumers:
+            try:
+                taken = consumer(datagram, address)
+            except Exception:
+                _log.failure("a consumer of datagrams failed, and its datagram is lost")
+                return
+            if taken:
                 return
         self.unclaimed += 1
 

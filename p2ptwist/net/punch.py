@@ -5,7 +5,7 @@ One session with one other program, as an application holds it.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 from twisted.internet.defer import CancelledError, Deferred, fail
 from twisted.internet.interfaces import IReactorTime
@@ -30,13 +30,15 @@ from p2ptwist.core.ice.signal import Description, Signal, decodeSignal, encodeSi
 from p2ptwist.core.nat import NATBehavior
 from p2ptwist.core.stun.message import Message, isSTUN
 from p2ptwist.errors import PathLost, PeerUnreachable, PunchFailed
-from p2ptwist.interfaces import IPathReceiver
+from p2ptwist.interfaces import IBatchPathReceiver, IPathReceiver
 from p2ptwist.net.latch import Latch
 from p2ptwist.net.pump import Pump
 from p2ptwist.net.routes import Routes
 
 # Datagrams that came before the application said who takes them.
 _UNREAD_LIMIT = 64
+
+WriteMany = Callable[[Sequence[bytes], HostPort], object]
 
 _log = Logger()
 
@@ -61,6 +63,7 @@ class Punch:
         clock: IReactorTime,
         write: Callable[[bytes, HostPort], object],
         sendSignal: Callable[[bytes], object],
+        writeMany: WriteMany | None = None,
     ) -> None:
         """
         Use L{p2ptwist.net.puncher.Puncher.call} and L{p2ptwist.net.puncher.Puncher.answer}.
@@ -72,6 +75,7 @@ class Punch:
         self._agent = agent
         self._clock = clock
         self._write = write
+        self._writeMany = writeMany
         self._sendSignal = sendSignal
         self._pump: Pump[Event] = Pump(clock, agent, self._transmit, self._deliver)
         self._startedAt = clock.seconds()
@@ -162,6 +166,23 @@ class Punch:
         if isSTUN(data):
             raise LocalUsageError("a datagram that looks like STUN cannot share a port with it")
         self._agent.write(data, self._clock.seconds())
+        self._pump.drain()
+
+    def writeMany(self, datagrams: Sequence[bytes]) -> None:
+        """
+        Send datagrams, as L{write} does each, at less expense.
+
+        @raise LocalUsageError: when one of them would be taken for STUN.
+        """
+        if lookLikeSTUN(datagrams):
+            raise LocalUsageError("a datagram that looks like STUN cannot share a port with it")
+        now = self._clock.seconds()
+        address = None if self._writeMany is None else self._agent.passMany(now)
+        if address is None:
+            for data in datagrams:
+                self._agent.write(data, now)
+        else:
+            self._transmitMany(datagrams, address)
         self._pump.drain()
 
     @property
@@ -275,6 +296,22 @@ class Punch:
         """
         return self._pump.receiveDatagram(data, address)
 
+    def receiveMany(self, datagrams: Sequence[bytes], address: HostPort) -> bool:
+        """
+        Take datagrams of the other side's application that came together, none of them STUN.
+
+        @return: whether they are this session's; if not, each may be yet.
+        """
+        receiver = self._receiver
+        if receiver is None or not self._agent.hears(address, self._clock.seconds()):
+            return False
+        if IBatchPathReceiver.providedBy(receiver):
+            self._tell(lambda: receiver.datagramsReceived(datagrams))
+        else:
+            for data in datagrams:
+                self._deliverData(data)
+        return True
+
     def claim(self, address: HostPort) -> int:
         """
         @return: how sure it is that data from C{address} is for this session: 2 when a check that
@@ -294,6 +331,15 @@ class Punch:
             # No route, a full buffer, no socket of that family: lost, as datagrams are.
             self.unsent += 1
             _log.debug("datagram to {address} not sent: {error}", address=address, error=error)
+
+    def _transmitMany(self, datagrams: Sequence[bytes], address: HostPort) -> None:
+        assert self._writeMany is not None
+        self._routes.sends(self, address)
+        try:
+            self._writeMany(datagrams, address)
+        except Exception as error:
+            self.unsent += len(datagrams)
+            _log.debug("datagrams to {address} not sent: {error}", address=address, error=error)
 
     def _deliver(self, event: Event) -> None:
         if isinstance(event, DataReceived):
@@ -339,6 +385,14 @@ class Punch:
             call()
         except Exception:
             _log.failure("the application failed while it was told of a path")
+
+
+def lookLikeSTUN(datagrams: Sequence[bytes]) -> bool:
+    """
+    @return: whether one of C{datagrams} would be taken for STUN.
+    """
+    # By the first byte at first, which nearly always settles it: RFC 7983.
+    return any(data[:1] < b"\x04" and isSTUN(data) for data in datagrams)
 
 
 def _asFailure(event: SessionEnded, opened: bool) -> Failure:

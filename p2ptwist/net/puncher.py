@@ -8,7 +8,7 @@ when it died.  C{docs/punching.md} has it all in twenty lines.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from os import urandom
 
 from twisted.internet.interfaces import IReactorTime
@@ -28,7 +28,7 @@ from p2ptwist.core.ice.signal import (
 )
 from p2ptwist.core.nat import NATBehavior
 from p2ptwist.core.stun.message import Message, MessageClass, decode, isSTUN
-from p2ptwist.net.punch import Punch
+from p2ptwist.net.punch import Punch, WriteMany, lookLikeSTUN
 from p2ptwist.net.routes import Routes
 
 __all__ = ["Punch", "Puncher", "isOffer"]
@@ -46,16 +46,20 @@ class Puncher:
         clock: IReactorTime,
         write: Callable[[bytes, HostPort], object],
         randomBytes: Callable[[int], bytes] = urandom,
+        writeMany: WriteMany | None = None,
     ) -> None:
         """
         @param write: sends one datagram from the port, such as C{transport.write} or
             L{p2ptwist.net.datagramport.DatagramPort.write}.  What it raises is counted: the
             datagram is lost, as datagrams are.
         @param randomBytes: a cryptographic source; tests on a simulated Internet pass a seeded one.
+        @param writeMany: sends many datagrams to one address, such as
+            L{p2ptwist.net.datagramport.DatagramPort.writeMany}; C{None} to send each by C{write}.
         """
         self.unknown = 0
         self._clock = clock
         self._write = write
+        self._writeMany = writeMany
         self._randomBytes = randomBytes
         self._routes: Routes[Punch] = Routes()
 
@@ -135,6 +139,19 @@ class Puncher:
             claims.sort(key=lambda punch: -punch.claim(address))
         return any(punch.receiveData(data, address) for punch in claims)
 
+    def datagramsReceived(self, datagrams: Sequence[bytes], address: HostPort) -> Sequence[bytes]:
+        """
+        Take datagrams that came to the port together, from one source.
+
+        @return: those that are the application's own.
+        """
+        address = (canonicalHost(address[0]), address[1])
+        claims = self._routes.at(address)
+        single = len(claims) == 1 and not lookLikeSTUN(datagrams)
+        if single and claims[0].receiveMany(datagrams, address):
+            return ()
+        return [data for data in datagrams if not self.datagramReceived(data, address)]
+
     def close(self, reason: str = "closed") -> None:
         """
         End every session.
@@ -143,7 +160,7 @@ class Puncher:
             punch.close(reason)
 
     def _register(self, agent: Agent, sendSignal: Callable[[bytes], object]) -> Punch:
-        punch = Punch(self._routes, agent, self._clock, self._write, sendSignal)
+        punch = Punch(self._routes, agent, self._clock, self._write, sendSignal, self._writeMany)
         self._routes.add(punch)
         self._routes.names(punch, agent.fragments)
         return punch

@@ -10,7 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from p2ptwist.core.address import HostPort
 from p2ptwist.core.errors import LocalUsageError
-from p2ptwist.core.ice.agent import LIMIT, PATIENCE, Agent
+from p2ptwist.core.ice.agent import Agent
 from p2ptwist.core.ice.candidate import CandidateType, makeCandidate
 from p2ptwist.core.ice.check import decodeCheck
 from p2ptwist.core.ice.checklist import PairState
@@ -22,6 +22,7 @@ from p2ptwist.core.ice.events import (
     SessionEnded,
     SignalQueued,
 )
+from p2ptwist.core.ice.generation import LIMIT, PATIENCE
 from p2ptwist.core.ice.reason import explainFailure, explainSilence
 from p2ptwist.core.ice.signal import Description, Goodbye, MoreCandidates, SignalType
 from p2ptwist.core.nat import NATBehavior, NATFiltering, NATMapping

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from p2ptwist.core.address import HostPort
-from p2ptwist.core.ice.agent import LIMIT
 from p2ptwist.core.ice.candidate import CandidateType, makeCandidate
 from p2ptwist.core.ice.events import DataReceived, EndKind, SessionEnded
+from p2ptwist.core.ice.generation import LIMIT
 from p2ptwist.core.ice.signal import Goodbye, SignalType
 from p2ptwist.core.machine import Transmit
 from p2ptwist.core.stun.message import isSTUN

@@ -47,11 +47,6 @@ from p2ptwist.core.machine import Transmit
 from p2ptwist.core.nat import NATBehavior
 from p2ptwist.core.stun.message import Message, MessageClass, Method, decode, isSTUN
 
-# Seconds before checks without an answer count as failed: the other side may be slow to begin
-# (RFC 8863 section 4 waits 39.5 s; here a person waits, and a relay may be at hand).
-PATIENCE = 10.0
-LIMIT = 20.0  # seconds after which a session without a path ends, whatever is still open
-
 
 class Agent:
     """
@@ -210,15 +205,33 @@ class Agent:
         """
         return self._path.consent is not None and self._path.consent.isFresh(now)
 
+    def passMany(self, now: float) -> HostPort | None:
+        """
+        @return: where data goes that does not have to wait at C{now}, which the caller sends
+            there itself; C{None} when it is to be given to L{write}.
+        """
+        if self._ended:
+            return None
+        self._now = now
+        return self._path.passMany(now)
+
+    def hears(self, address: HostPort, now: float) -> bool:
+        """
+        Data came that the caller delivers itself.
+
+        @return: whether the other side has proved to be at C{address}; if not, nothing changed.
+        """
+        if self._ended or not self.acceptsFrom(address):
+            return False
+        self._now = now
+        self._path.heardFrom(address, now)
+        return True
+
     def acceptsFrom(self, address: HostPort) -> bool:
         """
         @return: whether the other side has proved to be at C{address}.
         """
-        for generation in self._lineage:
-            pair = generation.checklist.get(address)
-            if pair is not None and (pair.heard or pair.state is PairState.SUCCEEDED):
-                return True
-        return False
+        return any(generation.proves(address) for generation in self._lineage)
 
     def awaits(self, transactionID: bytes) -> bool:
         """
@@ -286,7 +299,7 @@ class Agent:
             if self.controlling:
                 times.append(generation.nomination.deadline)
         if not generation.completed:
-            times.append(self._failAt())
+            times.append(generation.failAt())
         return max(self._now, min(time for time in times if time is not None))
 
     def pollTransmit(self) -> Transmit | None:
@@ -412,8 +425,7 @@ class Agent:
     def _receiveData(self, data: bytes, address: HostPort) -> bool:
         if self._ended:
             return False
-        if self.acceptsFrom(address):
-            self._path.heardFrom(address, self._now)
+        if self.hears(address, self._now):
             self._events.append(DataReceived(data))
             return True
         known = self._lineage.current.checklist.get(address) is not None
@@ -432,7 +444,7 @@ class Agent:
         self._conversation.run(generation, self._now)
         self._openWhereHeard(generation)
         self._renewConsent()
-        if not self._ended and not generation.completed and self._now >= self._failAt():
+        if not self._ended and not generation.completed and self._now >= generation.failAt():
             self._giveUp()
 
     def _renewConsent(self) -> None:
@@ -454,22 +466,6 @@ class Agent:
         else:
             # A restart is under way: what waits is sent when it has found another path.
             self._path.suspend()
-
-    def _failAt(self) -> float:
-        """
-        @return: when the generation will have failed, as far as is known now.
-        """
-        generation = self._lineage.current
-        patience = PATIENCE if self._finished(generation) else LIMIT
-        return generation.started + patience
-
-    def _finished(self, generation: Generation) -> bool:
-        return (
-            generation.remote is not None
-            and generation.remoteComplete
-            and self._localSide.complete
-            and generation.checklist.hopeless()
-        )
 
     def _giveUp(self) -> None:
         """

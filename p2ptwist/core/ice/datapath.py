@@ -107,6 +107,15 @@ class DataPath:
             return None
         return Transmit(self._held.popleft(), self.pair.address)
 
+    def passMany(self, now: float) -> HostPort | None:
+        """
+        @return: where any number of datagrams may go at C{now}, when nothing waits before them;
+            they count as sent.
+        """
+        if self._held or self.pair is None or self.consent is None:
+            return None
+        return self.pair.address if self.consent.mayPass(now) else None
+
     def park(self, data: bytes, address: HostPort) -> bool:
         """
         Keep a datagram that came from an address which may prove itself in a moment.

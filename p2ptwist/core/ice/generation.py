@@ -10,9 +10,10 @@ from __future__ import annotations
 from base64 import b64encode
 from collections.abc import Callable
 
+from p2ptwist.core.address import HostPort
 from p2ptwist.core.ice.candidate import Candidate, isCheckable
 from p2ptwist.core.ice.check import Credentials
-from p2ptwist.core.ice.checklist import Checklist, Pace, Pair
+from p2ptwist.core.ice.checklist import Checklist, Pace, Pair, PairState
 from p2ptwist.core.ice.localside import LocalSide
 from p2ptwist.core.ice.nomination import Nomination
 from p2ptwist.core.ice.signal import Description, MoreCandidates
@@ -21,6 +22,10 @@ from p2ptwist.core.nat import NATBehavior
 # Bytes of randomness; 8 and 24 characters of base64 (RFC 8445 section 5.3 wants 24 and 128 bits).
 _FRAGMENT_ENTROPY = 6
 _PASSWORD_ENTROPY = 18
+# Seconds before checks without an answer count as failed: the other side may be slow to begin
+# (RFC 8863 section 4 waits 39.5 s; here a person waits, and a relay may be at hand).
+PATIENCE = 10.0
+LIMIT = 20.0  # seconds after which a session without a path ends, whatever is still open
 
 
 class Generation:
@@ -104,6 +109,25 @@ class Generation:
         if not isCheckable(candidate.address, allowLoopback=allowLoopback):
             return None
         return self.checklist.add(candidate, now)
+
+    def proves(self, address: HostPort) -> bool:
+        """
+        @return: whether the other side has proved to be at C{address}.
+        """
+        pair = self.checklist.get(address)
+        return pair is not None and (pair.heard or pair.state is PairState.SUCCEEDED)
+
+    def failAt(self) -> float:
+        """
+        @return: when it will have failed, as far as is known now.
+        """
+        hopeless = (
+            self.remote is not None
+            and self.remoteComplete
+            and self._localSide.complete
+            and self.checklist.hopeless()
+        )
+        return self.started + (PATIENCE if hopeless else LIMIT)
 
 
 def _randomText(randomBytes: Callable[[int], bytes], entropy: int) -> bytes:
