@@ -19,7 +19,7 @@ from p2ptwist.core.ice.candidate import Candidate
 from p2ptwist.core.ice.signal import decodeSignal
 from p2ptwist.core.nat import NATBehavior
 from p2ptwist.core.session.selector import Backoff, PathKind, PathSelector, Route
-from p2ptwist.interfaces import IPathReceiver
+from p2ptwist.interfaces import IBatchPathReceiver
 from p2ptwist.net.puncher import Punch, Puncher, isOffer
 
 
@@ -37,7 +37,7 @@ class LocalAddresses(Protocol):
         """
 
 
-@implementer(IPathReceiver)
+@implementer(IBatchPathReceiver)
 class Carrier:
     """
     The paths of one session.
@@ -56,6 +56,7 @@ class Carrier:
         signal: Callable[[bytes], object],
         probe: Callable[[], object],
         changed: Callable[[], object],
+        doubt: Callable[[float], object],
     ) -> None:
         """
         @param puncher: of the port that direct paths use.
@@ -66,6 +67,8 @@ class Carrier:
         @param signal: sends a signal to the other side, inside the session.
         @param probe: has something sent that the other side answers.
         @param changed: called when the path that carries the session is another one.
+        @param doubt: called, with the seconds that an answer may take, when one on the direct path
+            is late: what took away the path may have taken away the link as well.
         """
         self.failure: Exception | None = None
         self._clock = clock
@@ -76,6 +79,8 @@ class Carrier:
         self._signal = signal
         self._probe = probe
         self._changed = changed
+        self._doubt = doubt
+        self._doubted = False
         self._selector = PathSelector(clock.seconds())
         self._backoff = Backoff(random)
         self._calling = False
@@ -152,11 +157,13 @@ class Carrier:
         route = self._selector.route(now)
         direct = self._direct
         if direct is not None and route is not Route.RELAYED:
+            if not self._doubted and self._selector.doubtful(now):
+                self._doubted = True
+                self._doubt(self._selector.trustTime)
             if not direct.flowing:
                 # Consent has to be renewed first, which takes a round trip.
                 route = Route.BOTH
-            for datagram in datagrams:
-                direct.write(datagram)
+            direct.writeMany(datagrams)
             self._selector.sentDirect(now)
         if route is not Route.DIRECT:
             self._relay(datagrams)
@@ -193,14 +200,21 @@ class Carrier:
                 punch.close(reason)
         self._attempt = self._direct = None
 
-    # IPathReceiver
+    # IBatchPathReceiver
 
     def datagramReceived(self, data: bytes) -> None:
         """
         A datagram of the session came directly.
         """
+        self.datagramsReceived((data,))
+
+    def datagramsReceived(self, datagrams: Sequence[bytes]) -> None:
+        """
+        Datagrams of the session came directly.
+        """
+        self._doubted = False
         self._selector.heardDirect(self._clock.seconds())
-        self._deliver((data,))
+        self._deliver(datagrams)
         self._pollChange()
 
     def pathMoved(self) -> None:

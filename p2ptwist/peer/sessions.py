@@ -290,6 +290,7 @@ class Sessions:
             session.signal,
             session.nudge,
             partial(self._owner.sessionChanged, session),
+            self._doubt,
         )
         session.whenReady().addCallbacks(self._ready, lambda _: None)
         session.whenOver().addCallback(self._over, held)
@@ -304,6 +305,13 @@ class Sessions:
             return  # too narrow for sessions: as good as no link
         for payload in encodeEnvelopes(session.name, datagrams, limit):
             link.sendRelayed(session.peerKey, payload)
+
+    def _doubt(self, patience: float) -> None:
+        """
+        A direct path is late with an answer.  Perhaps the NAT forgot it, and the link with it.
+        """
+        for link in tuple(self._up):
+            link.probe(patience)
 
     def _ready(self, session: Session) -> None:
         former = self._current.get(session.peerKey)

@@ -27,6 +27,7 @@ from zope.interface import implementer
 from p2ptwist.core.address import HostPort
 from p2ptwist.core.link.backoff import BACKOFF_CAP, Backoff
 from p2ptwist.core.link.client import (
+    PONG_DELAY,
     Claimant,
     LinkEvent,
     MessageReceived,
@@ -126,6 +127,7 @@ class RendezvousLink(Service):
         self._instance = os.urandom(INSTANCE_LENGTH)
         self._takeOver = True
         self._retryAfter = 0
+        self._hurriesUntil = 0.0
         self._backoff = Backoff(self._jitter)
         self._welcome: Welcome | None = None
         self._stopped = False
@@ -242,13 +244,16 @@ class RendezvousLink(Service):
         self._waiters.append(waiter)
         return waiter
 
-    def probe(self) -> None:
+    def probe(self, patience: float = PONG_DELAY) -> None:
         """
         Find out whether the link is alive: call it when there is a reason to doubt.  A link on
-        which nothing comes for 10 s goes down and is made anew.
+        which nothing comes for C{patience} seconds, at most 10, goes down; it is made anew, at
+        once when C{patience} was short.
         """
         if self._welcome is not None and self._core.connection is not None:
-            self._core.connection.probe()
+            if patience < PONG_DELAY:
+                self._hurriesUntil = self._clock.seconds() + PONG_DELAY
+            self._core.connection.probe(patience)
 
     # What the lifecycle wants.
 
@@ -275,6 +280,10 @@ class RendezvousLink(Service):
         Seconds before the next attempt.  A peer that was displaced is in no hurry.
         """
         retryAfter, self._retryAfter = self._retryAfter, 0
+        if self._clock.seconds() < self._hurriesUntil and not retryAfter:
+            # The way to the node changed, not the node: there is no crowd to wait for.
+            self._hurriesUntil = 0.0
+            return 0.0
         delay = self._backoff.next(retryAfter)
         _log.info(
             "link to {node}: next attempt in {delay:.1f} s", node=self.description, delay=delay

@@ -153,12 +153,12 @@ class LinkConnection:
             self._flush = self._clock.callLater(0, self._flushDue)
         return True
 
-    def probe(self) -> None:
+    def probe(self, patience: float) -> None:
         """
-        Find out whether the link is alive.
+        Find out whether the link is alive: it ends if nothing comes for C{patience} seconds.
         """
         if self._machine is not None:
-            self._machine.probe(self._clock.seconds())
+            self._machine.probe(self._clock.seconds(), patience)
             self._drain()
 
     def close(self) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from hashlib import sha256
 from typing import Any
 
+from twisted.internet.endpoints import TCP4ServerEndpoint
 from twisted.internet.interfaces import IAddress, IHalfCloseableProtocol
 from twisted.internet.protocol import Factory, Protocol
 from twisted.python.failure import Failure
@@ -18,10 +19,11 @@ from p2ptwist.peer.identity import Identity, generateIdentity
 from p2ptwist.peer.service import PathEvent, PeerService
 from p2ptwist.peer.stream import Stream
 from p2ptwist.rendezvous.linkclient import RendezvousLink
+from p2ptwist.rendezvous.service import NodeService
 from p2ptwist.testing import NAT, Host, Link, Router
 from p2ptwist.testing.packet import Packet
 from p2ptwist.testing.packet import Protocol as PacketProtocol
-from tests.sim.neighborhood import LINK_PORT, NODE
+from tests.sim.neighborhood import LINK_PORT, NODE, STUN_PORT
 from tests.sim.test_pairs import A_EXTERNAL, B_EXTERNAL, SITE_LINK, Pairs
 
 # A signature of each peer of each seed would be most of a test's time, and says nothing new.
@@ -226,6 +228,22 @@ class SessionPairs(Pairs):
         connecting = caller.peer.connect(callee.peerID, service, factory)
         self.internet.runUntil(connecting, timeout=30.0)
         return talk
+
+    def killNode(self) -> None:
+        """
+        The node's program dies at once, as by SIGKILL.
+        """
+        self.node.kill()
+
+    def startNode(self) -> None:
+        """
+        The node's program is there again, and remembers nothing.
+        """
+        endpoint = TCP4ServerEndpoint(self.node, LINK_PORT, 50, NODE)
+        self.service = NodeService(
+            self.node, "node", [("tcp", endpoint)], stunServers=(("", STUN_PORT),)
+        )
+        self.service.startService()
 
     def close(self) -> None:
         """

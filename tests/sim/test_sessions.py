@@ -4,6 +4,8 @@ Whole peers: who may have a session, and what becomes of it.
 
 from __future__ import annotations
 
+from functools import partial
+
 from twisted.internet.defer import CancelledError
 from twisted.python.failure import Failure
 
@@ -18,6 +20,10 @@ from p2ptwist.errors import (
 from p2ptwist.peer.service import allowing
 from tests.sim.neighborhood import UNIT
 from tests.sim.sessions import IDENTITIES, SessionCase, Talk, Talks
+
+
+def _same(talk: Talk) -> Talk:
+    return talk
 
 
 class ConnectTests(SessionCase):
@@ -101,7 +107,7 @@ class ConnectTests(SessionCase):
                 for caller, callee in ((a, b), (b, a)):
                     talk = Talk(caller.host)
                     talks.append(talk)
-                    caller.peer.connect(callee.peerID, "echo", Talks(lambda talk=talk: talk))
+                    caller.peer.connect(callee.peerID, "echo", Talks(partial(_same, talk)))
                     pairs.internet.advance(apart)
                 pairs.internet.advance(2.0)
                 for talk in talks:
@@ -122,8 +128,8 @@ class ConnectTests(SessionCase):
             pairs = self.pairs()
             a, b = pairs.two()
             echoes = b.echoes()
-            given = a.peer.connect(b.peerID, "echo", Talks(lambda a=a: Talk(a.host)))
-            kept = a.peer.connect(b.peerID, "echo", Talks(lambda a=a: Talk(a.host)))
+            given = a.peer.connect(b.peerID, "echo", Talks(partial(Talk, a.host)))
+            kept = a.peer.connect(b.peerID, "echo", Talks(partial(Talk, a.host)))
             pairs.internet.advance(after)
             given.cancel()
             self.failureResultOf(given, CancelledError)
@@ -182,11 +188,11 @@ class RefusalTests(SessionCase):
     Peers that may not talk, or cannot: the error has a name and comes within 10 s.
     """
 
-    def lossOf(self, talk: Talk, began: float) -> Exception:
+    def lossOf(self, talk: Talk, began: float) -> BaseException:
         """
         @return: why C{talk} ended, which took 10 s at most.
         """
-        assert talk.lost is not None
+        assert talk.lost is not None and talk.lost.value is not None
         self.assertLessEqual(talk.lostAt - began, 10.0)
         self.assertEqual(talk.losses, 1)
         return talk.lost.value
@@ -455,7 +461,9 @@ class RestartTests(SessionCase):
                 peers[1].echoes()
                 talk = Talk(peers[0].host)
                 outcome: list[object] = []
-                connecting = peers[0].peer.connect(peers[1].peerID, "echo", Talks(lambda: talk))
+                connecting = peers[0].peer.connect(
+                    peers[1].peerID, "echo", Talks(partial(_same, talk))
+                )
                 connecting.addBoth(outcome.append)
                 pairs.internet.advance(after)
                 pairs.internet.runUntil(peers[stopped].peer.stopService(), timeout=30.0)

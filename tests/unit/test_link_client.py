@@ -334,6 +334,22 @@ class LivenessTests(SynchronousTestCase):
         client.probe(0.0)
         self.assertIsNone(client.pollTransmit())
 
+    def test_patience(self) -> None:
+        """
+        A program that has a good reason to doubt waits less, also for a ping that was sent before;
+        one that has a weaker reason does not put off the end.
+        """
+        client = up(0.0)
+        client.probe(3.0)
+        client.probe(4.0, 0.5)
+        client.probe(4.1, 5.0)
+        self.assertEqual(client.pollTransmit(), PING)
+        self.assertEqual(client.deadline(), 4.5)
+        client.handleTimeout(4.5)
+        ended = client.pollEvent()
+        assert isinstance(ended, Ended)
+        self.assertIn("within 1.5 s", ended.text)
+
 
 class TotalityTests(SynchronousTestCase):
     """

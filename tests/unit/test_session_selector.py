@@ -142,6 +142,27 @@ class RouteTests(SynchronousTestCase):
         self.assertIs(selector.route(9.0), Route.BOTH)
 
 
+class DoubtTests(SynchronousTestCase):
+    """
+    Doubts, which come before distrust.
+    """
+
+    def test_late(self) -> None:
+        """
+        A path is doubtful when an answer is late by half a round trip, and 100 ms after what was
+        sent at least.
+        """
+        for roundTrip, late in ((0.02, 0.1), (0.1, 0.15)):
+            selector = PathSelector(0.0)
+            selector.directOpened(0.0, roundTrip)
+            self.assertFalse(selector.doubtful(5.0))
+            selector.sentDirect(5.0)
+            self.assertFalse(selector.doubtful(5.0 + 0.9 * late))
+            self.assertTrue(selector.doubtful(5.0 + 1.01 * late))
+            selector.heardDirect(6.0)
+            self.assertFalse(selector.doubtful(7.0))
+
+
 class ChangeTests(SynchronousTestCase):
     """
     What the application is told.

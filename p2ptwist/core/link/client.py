@@ -163,12 +163,14 @@ class _Clock:
     @ivar heard: bytes came.
     @ivar sent: bytes went.
     @ivar pinged: a ping went that nothing has come after, or C{None}.
+    @ivar endsAt: when the link ends if nothing comes after that ping.
     @ivar interval: seconds of silence before the next ping.
     """
 
     heard: float
     sent: float
     pinged: float | None = None
+    endsAt: float = field(default=0.0)
     interval: float = field(default=0.0)
 
 
@@ -226,13 +228,19 @@ class LinkClient:
         if now >= self._clock.heard + SILENCE_BEFORE_DOUBT:
             self.probe(now)
 
-    def probe(self, now: float) -> None:
+    def probe(self, now: float, patience: float = PONG_DELAY) -> None:
         """
-        Find out whether the link is alive: it ends unless something comes within 10 s.
+        Find out whether the link is alive: it ends unless something comes within C{patience}
+        seconds, at most 10.
         """
-        if self.state is ClientState.UP and self._clock.pinged is None:
-            self._clock.pinged = now
+        if self.state is not ClientState.UP:
+            return
+        clock = self._clock
+        if clock.pinged is None:
+            clock.pinged = now
+            clock.endsAt = now + PONG_DELAY
             self._transmit(_PING, now)
+        clock.endsAt = min(clock.endsAt, now + patience)
 
     # What happens to it.
 
@@ -261,7 +269,8 @@ class LinkClient:
         if self.state is not ClientState.UP:
             self._end("silent", f"the node did not answer within {HANDSHAKE_DELAY:.0f} s")
         elif self._clock.pinged is not None:
-            self._end("silent", f"the node did not answer a ping within {PONG_DELAY:.0f} s")
+            patience = self._clock.endsAt - self._clock.pinged
+            self._end("silent", f"the node did not answer a ping within {round(patience, 1):g} s")
         else:
             self.probe(now)
 
@@ -277,7 +286,7 @@ class LinkClient:
             return self._startedAt + HANDSHAKE_DELAY
         clock = self._clock
         if clock.pinged is not None:
-            return clock.pinged + PONG_DELAY
+            return clock.endsAt
         return min(clock.heard, clock.sent) + clock.interval
 
     def pollTransmit(self) -> bytes | None:

@@ -23,6 +23,9 @@ from random import Random
 TRUST_LEAST = 0.3  # seconds; an acknowledgement may be held back, and a round trip may vary
 TRUST_MOST = 1.0  # seconds; what an application may notice when a path dies
 TRUST_ROUND_TRIPS = 3  # one for the answer, two for its delay: as long as QUIC's own probes
+# When to have a look at the relay as well: earlier, so that it is there when it is needed.
+DOUBT_LEAST = 0.1  # seconds
+DOUBT_ROUND_TRIPS = 1.5  # one for the answer, a half for its delay
 PUNCH_FIRST = 1.0  # seconds before the first attempt to be direct again
 PUNCH_CAP = 60.0  # seconds; some 25 checks and a few signals each time cost nothing noticeable
 STEADY_AFTER = 30.0  # seconds; a path that lasted as long proves that the trouble is over
@@ -162,6 +165,14 @@ class PathSelector:
         if not self._heard:
             return False
         return self._waitingSince is None or now - self._waitingSince < self.trustTime
+
+    def doubtful(self, now: float) -> bool:
+        """
+        @return: whether the direct path is late with an answer: not so late that the relay has to
+            carry as well, but late enough to find out whether it can.
+        """
+        late = max(DOUBT_LEAST, DOUBT_ROUND_TRIPS * self._roundTrip)
+        return self._waitingSince is not None and now - self._waitingSince >= late
 
     def route(self, now: float) -> Route:
         """
