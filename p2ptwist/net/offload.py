@@ -134,7 +134,7 @@ class SegmentReader:
         deliver: Callable[[list[bytes], tuple[str, int]], object],
     ) -> None:
         """
-        @param port: a L{twisted.internet.udp.Port} that listens, on a socket that
+        @param port: a C{twisted.internet.udp.Port} that listens, on a socket that
             L{offloadSupported} found able.
         @param throughput: bytes after which other sockets and timers get their turn.
         @param deliver: called with the datagrams that came in a row from one address; must not

@@ -33,7 +33,7 @@ class PeerProvider(Protocol):
 
     def listen(self, service: str, factory: IProtocolFactory) -> Any:
         """
-        @return: an L{IListeningPort}, or a Deferred that fires with one.
+        @return: an C{IListeningPort}, or a Deferred that fires with one.
         """
 
 

@@ -159,7 +159,7 @@ class SharedPort:
         Offer the service no more.
 
         @return: a Deferred that fires when the peer has stopped, if this was its last use;
-            L{None} if it was not.
+            C{None} if it was not.
         """
         running, self._running = self._running, None
         if running is None:
