@@ -6,13 +6,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from random import Random
 from typing import Any
 
 from twisted.application.service import IService, Service
-from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
+from twisted.internet.defer import CancelledError, Deferred, DeferredList, maybeDeferred
 from twisted.internet.error import CannotListenError, NoProtocol
 from twisted.internet.interfaces import IListeningPort, IProtocol, IProtocolFactory
 from twisted.internet.task import deferLater
@@ -208,7 +209,8 @@ class PeerService(Service):
         Send what was written, for at most L{linger}; end every session, tell the other sides, and
         free everything.
 
-        @return: a Deferred that fires when nothing is left.
+        @return: a Deferred that fires when nothing is left.  Cancel it to send no more of what was
+            written.
         """
         super().stopService()
         return Deferred.fromCoroutine(self._stop())
@@ -468,9 +470,10 @@ class PeerService(Service):
 
     async def _stop(self) -> None:
         steps = int(self.linger / _LINGER_STEP)
-        while self._sessions.busy() and steps:
-            steps -= 1
-            await deferLater(self._reactor, _LINGER_STEP, lambda: None)
+        with suppress(CancelledError):  # whoever cancels does not want to wait
+            while self._sessions.busy() and steps:
+                steps -= 1
+                await deferLater(self._reactor, _LINGER_STEP, lambda: None)
         self._sessions.close("the program stopped")
         ended = [maybeDeferred(IService(link).stopService) for link in self._links]
         if self._reach is not None:
