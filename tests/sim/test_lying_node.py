@@ -1,0 +1,390 @@
+"""
+Sessions over a rendezvous node that lies.
+
+C{P2PTWIST_LYING_SEEDS} says how many runs there are: 300 if it is not set, 10,000 for a night.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from functools import partial
+from random import Random
+from socket import inet_aton
+
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred, succeed
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from p2ptwist.core.address import HostPort
+from p2ptwist.core.session.admission import proofText
+from p2ptwist.core.session.envelope import encodeUnknown
+from p2ptwist.errors import P2PError, SessionLost, SessionRefused
+from p2ptwist.interfaces import ILink, ILinkReceiver, IWelcome
+from p2ptwist.peer.identity import Identity
+from p2ptwist.peer.service import PeerService
+from p2ptwist.testing import Host, Internet, Link
+from tests.sim.sessions import IDENTITIES, SessionCase, Talk, Talks
+
+SEEDS = int(os.environ.get("P2PTWIST_LYING_SEEDS", "300"))
+LATENCY = 0.025  # seconds from a peer to the node, or from the node to a peer
+CANARY = b"a canary that sings nowhere else"
+SERVICE = "service-canary"
+ALICE, BOB, MALLORY = IDENTITIES[:3]
+
+
+class Welcome:
+    """
+    What the node says at first.
+    """
+
+    nodeName = "liar"
+    stunServers: tuple[HostPort, ...] = ()
+
+    def __init__(self, observedAddress: HostPort) -> None:
+        self.observedAddress = observedAddress
+
+
+@implementer(ILink)
+class LyingLink(Service):
+    """
+    A link to the node that lies.
+    """
+
+    receiver: ILinkReceiver | None = None
+    maxPayload = 16_000
+
+    def __init__(self, node: LyingNode, host: Host, identity: Identity) -> None:
+        self.node = node
+        self.host = host
+        self.identity = identity
+        self.welcome: IWelcome = Welcome((host.address, 1))  # type: ignore[assignment]
+        node.links[identity.publicKey] = self
+
+    def startService(self) -> None:
+        """
+        Be up at once.
+        """
+        super().startService()
+        assert self.receiver is not None
+        self.receiver.linkUp(self.welcome)
+
+    def stopService(self) -> None:
+        """
+        Be down.
+        """
+        super().stopService()
+        assert self.receiver is not None
+        self.receiver.linkDown(Failure(P2PError("stopped")))
+
+    def send(self, to: bytes, payload: bytes) -> None:
+        """
+        Sessions need no messages.
+        """
+        raise AssertionError("a session sent a message")
+
+    def sendRelayed(self, to: bytes, payload: bytes) -> bool:
+        """
+        Give the node something to lie about.
+        """
+        self.host.callLater(LATENCY, self.node.relay, self.identity.publicKey, to, payload)
+        return True
+
+    def probe(self, patience: float = 10.0) -> None:
+        """
+        The link is always there.
+        """
+
+    def whenUp(self) -> Deferred[IWelcome]:
+        """
+        It is up.
+        """
+        return succeed(self.welcome)
+
+    def deliver(self, sender: bytes, payload: bytes) -> None:
+        """
+        Hand over what the node says that C{sender} sent.
+        """
+        if self.running and self.receiver is not None:
+            self.receiver.relayedReceived(sender, payload)
+
+
+class LyingNode:
+    """
+    A node that does to what it relays whatever its seed tells it.
+
+    @ivar seen: everything that it was given.
+    @ivar vices: how likely it does what.
+    @ivar swaps: in whose place it puts Mallory.
+    """
+
+    def __init__(self, random: Random) -> None:
+        self.links: dict[bytes, LyingLink] = {}
+        self.seen: list[bytes] = []
+        self._random = random
+        self._kept: list[tuple[bytes, bytes, bytes]] = []
+        # Each vice has a likelihood of its own in a run, and is often absent.
+        names = ("drop", "repeat", "delay", "splice", "corrupt", "rename", "misroute", "deny")
+        self.vices = {vice: random.choice((0.0, 0.0, 0.0, 0.0, 0.05, 0.3, 0.9)) for vice in names}
+        self.swaps = BOB if random.random() < 0.1 else None
+
+    def relay(self, sender: bytes, to: bytes, payload: bytes) -> None:
+        """
+        Relay something, or not, or something else.
+        """
+        self.seen.append(payload)
+        self._kept.append((sender, to, payload))
+        if self.swaps is not None:
+            # Mallory passes for one of the others.
+            real = self.swaps.publicKey
+            to = MALLORY.publicKey if to == real else to
+            sender = real if sender == MALLORY.publicKey else sender
+        if self._will("drop"):
+            return
+        if self._will("deny"):
+            self._deny(sender, to)
+        if self._will("splice"):
+            other = self._random.choice(self._kept)[2]
+            cut = self._random.randrange(len(payload))
+            payload = payload[:cut] + other[cut:]
+        if self._will("corrupt"):
+            flipped = bytearray(payload)
+            flipped[self._random.randrange(len(flipped))] ^= 1 << self._random.randrange(8)
+            payload = bytes(flipped)
+        if self._will("rename"):
+            sender = self._random.choice(list(self.links))
+        if self._will("misroute"):
+            to = self._random.choice(list(self.links))
+        self._deliver(sender, to, payload)
+        if self._will("repeat"):
+            for _ in range(self._random.randrange(1, 4)):
+                self._deliver(*self._random.choice(self._kept))
+
+    def _will(self, vice: str) -> bool:
+        return self._random.random() < self.vices[vice]
+
+    def _deny(self, sender: bytes, to: bytes) -> None:
+        receiver = self.links[sender].receiver
+        if self._random.random() < 0.5 or receiver is None:
+            self._deliver(to, sender, encodeUnknown(self.seen[-1][1:9].ljust(8, b"\0")))
+        else:
+            receiver.peerUnreachable(to)
+
+    def _deliver(self, sender: bytes, to: bytes, payload: bytes) -> None:
+        link = self.links.get(to)
+        if link is None:
+            return
+        delay = LATENCY + (self._random.random() if self._will("delay") else 0.0)
+        link.host.callLater(delay, link.deliver, sender, payload)
+
+
+class Run:
+    """
+    Alice calls Bob; Mallory is there too, and the node is hers.
+
+    @ivar connected: what became of the call: the protocol or the failure.
+    """
+
+    def __init__(self, seed: int) -> None:
+        self.internet = Internet(seed=seed)
+        self.random = Random(seed)
+        self.node = LyingNode(self.random)
+        self.peers: dict[Identity, PeerService] = {}
+        self.talks: dict[Identity, Talks] = {}
+        for number, identity in enumerate((ALICE, BOB, MALLORY)):
+            name = ["alice", "bob", "mallory"][number]
+            host = self.internet.host(name, f"198.51.100.{number + 1}", link=Link(latency=0.02))
+            link = LyingLink(self.node, host, identity)
+            peer = PeerService(host, identity, [link], randomBytes=self.random.randbytes)
+            self.peers[identity] = peer
+            self.talks[identity] = Talks(partial(Talk, host, echo=True))
+            peer.startService()
+            peer.listen(SERVICE, self.talks[identity])
+        self.talk = Talk(self.node.links[ALICE.publicKey].host)
+        self.connected: list[object] = []
+        self.began = self.internet.seconds()
+        connecting = self.peers[ALICE].connect(BOB.peerID, SERVICE, Talks(lambda: self.talk))
+        connecting.addCallbacks(self._write, None)
+        connecting.addBoth(self.connected.append)
+
+    def _write(self, talk: object) -> object:
+        self.talk.transport.write(CANARY)
+        return talk
+
+    @property
+    def admitted(self) -> bool:
+        """
+        Whether Bob has admitted Alice, as Alice knows.
+        """
+        session = self.peers[ALICE]._sessions.current(BOB.publicKey)
+        return session is not None and session.admitted
+
+    def secrets(self) -> list[bytes]:
+        """
+        @return: what nobody but the peers may see: words, and addresses in every usual form.
+        """
+        secrets = [CANARY, SERVICE.encode(), proofText(bytes(32), bytes(32), bytes(32))[:19]]
+        for peer in self.peers.values():
+            assert peer._reach is not None
+            for candidate in peer._reach.local.candidates():
+                host, port = candidate.address
+                if ":" not in host:
+                    number, packed = port.to_bytes(2, "big"), inet_aton(host)
+                    secrets += [host.encode(), packed + number, number + packed]
+        return secrets
+
+    def close(self) -> None:
+        """
+        Stop everything, and see that nothing is left.
+        """
+        for peer in self.peers.values():
+            self.internet.runUntil(peer.stopService(), timeout=30.0)
+        self.internet.advance(3.0)
+        for link in self.node.links.values():
+            left = link.host.getDelayedCalls()
+            assert not left, left
+
+
+class LyingNodeTests(SessionCase):
+    """
+    Whatever the node does, it learns nothing and fools nobody.
+    """
+
+    def check(self, seed: int) -> str:
+        """
+        @return: what became of the call.
+        """
+        run = Run(seed)
+        run.internet.advance(10.0 + 0.001)
+        (connected,) = run.connected
+        if isinstance(connected, Failure):
+            outcome = type(connected.value).__name__
+            self.assertIsInstance(connected.value, P2PError)
+        elif run.talk.lost is not None:
+            outcome = type(run.talk.lost.value).__name__
+            self.assertIsInstance(run.talk.lost.value, SessionLost)
+        else:
+            outcome = "connected"
+            self.assertTrue(run.admitted)
+        secrets = run.secrets()
+        run.internet.advance(5.0)
+        self.assertTrue(CANARY.startswith(run.talk.data))
+        self.assertEqual(run.talks[MALLORY].made, [])
+        self.assertEqual(run.talks[ALICE].made, [])
+        for talk in run.talks[BOB].made:
+            self.assertTrue(CANARY.startswith(talk.data))
+            self.assertEqual(talk.transport.getPeer().peerID, ALICE.peerID)
+        everything = b"\0".join(run.node.seen)
+        for secret in secrets:
+            self.assertNotIn(secret, everything)
+        run.close()
+        self.assertEqual(self.flushLoggedErrors(), [])
+        return outcome
+
+    def test_lies(self) -> None:
+        """
+        In every run Alice talks to Bob and to nobody else, or has an error within 10 s, and the
+        node sees neither a word nor an address.
+        """
+        outcomes = Counter[str]()
+        for seed in range(SEEDS):
+            try:
+                outcomes[self.check(seed)] += 1
+            except BaseException:
+                print(f"seed {seed} of a lying node")
+                raise
+        self.assertGreater(outcomes["connected"], 0.1 * SEEDS, outcomes)
+        self.assertGreater(sum(outcomes.values()) - outcomes["connected"], 0.1 * SEEDS, outcomes)
+
+    def honest(self) -> Run:
+        """
+        @return: a run with a node that has no vice yet.
+        """
+        run = Run(1)
+        run.node.vices = dict.fromkeys(run.node.vices, 0.0)
+        run.node.swaps = None
+        return run
+
+    def test_swap(self) -> None:
+        """
+        Who is put in Bob's place is told from Bob at once, and learns nothing of the caller.
+        """
+        run = self.honest()
+        run.node.swaps = BOB
+        run.internet.advance(1.0)
+        (connected,) = run.connected
+        assert isinstance(connected, Failure)
+        assert isinstance(connected.value, SessionRefused)
+        self.assertEqual(connected.value.word, "impostor")
+        self.assertIsNone(run.peers[MALLORY]._sessions.current(ALICE.publicKey))
+        run.close()
+
+    def test_impersonation(self) -> None:
+        """
+        Who calls in Alice's name is told from Alice, and gets no stream.
+        """
+        run = self.honest()
+        run.internet.advance(1.0)
+        run.node.swaps = ALICE
+        made = list(run.talks[BOB].made)
+        talk = Talk(run.node.links[MALLORY.publicKey].host)
+        run.peers[MALLORY].connect(BOB.peerID, SERVICE, Talks(lambda: talk))
+        run.internet.advance(1.0)
+        assert talk.lost is not None
+        assert isinstance(talk.lost.value, SessionLost)
+        self.assertEqual(talk.lost.value.word, "impostor")
+        self.assertEqual(run.talks[BOB].made, made)
+        self.assertIsNone(made[0].lost, "the real Alice's stream goes on")
+        run.close()
+
+    def test_replay(self) -> None:
+        """
+        A call that is played again gets no further than a handshake that nobody finishes, and does
+        not disturb the session that there is.
+        """
+        run = self.honest()
+        run.internet.advance(1.0)
+        bob = run.node.links[BOB.publicKey]
+        for payload in run.node.seen[:20]:
+            renamed = payload[:1] + bytes(8) + payload[9:]
+            bob.deliver(ALICE.publicKey, payload)
+            bob.deliver(ALICE.publicKey, renamed)
+        run.internet.advance(11.0)
+        self.assertEqual(len(run.talks[BOB].made), 1)
+        self.assertIsNone(run.talk.lost)
+        run.talk.transport.write(CANARY)
+        run.internet.advance(1.0)
+        self.assertEqual(run.talk.data, CANARY * 2)
+        self.assertEqual(len(run.peers[BOB]._sessions._held), 1)
+        run.close()
+
+    def test_flood(self) -> None:
+        """
+        Calls in the names of many peers cost a bounded number of handshakes.
+        """
+        run = self.honest()
+        run.internet.advance(1.0)
+        bob = run.node.links[BOB.publicKey]
+        for number in range(500):
+            for payload in run.node.seen[:2]:
+                bob.deliver(number.to_bytes(32, "big"), payload)
+        self.assertLessEqual(len(run.peers[BOB]._sessions._held), 65)
+        run.internet.advance(11.0)
+        self.assertEqual(len(run.peers[BOB]._sessions._held), 1)
+        self.assertIsNone(run.talk.lost)
+        run.close()
+
+    def test_narrow(self) -> None:
+        """
+        A node that carries too little for sessions is as good as none: the call ends in 10 s.
+        """
+        run = self.honest()
+        for link in run.node.links.values():
+            link.maxPayload = 100
+        run.internet.advance(10.0)
+        (connected,) = run.connected
+        assert isinstance(connected, Failure)
+        assert isinstance(connected.value, SessionRefused)
+        self.assertEqual(connected.value.word, "late")
+        run.close()
