@@ -164,8 +164,8 @@ class IBatchPathReceiver(IPathReceiver):
 
     def datagramsReceived(datagrams: Sequence[bytes]) -> None:
         """
-        Datagrams came from the other side, in this order.  C{datagramReceived} may still be called
-        for others.
+        Datagrams came from the other side, in this order, and no more wait to be read.
+        C{datagramReceived} may still be called for others.
         """
 
 

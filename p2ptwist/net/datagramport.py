@@ -35,15 +35,13 @@ _log = Logger()
 
 
 @dataclass(frozen=True, slots=True)
-class _Batches:
+class _Entry:
     """
-    A consumer of many datagrams at once, as one of single datagrams.
+    A consumer, for one datagram and for all that came together.
     """
 
-    consume: BatchConsumer
-
-    def __call__(self, datagram: bytes, address: HostPort) -> bool:
-        return not self.consume((datagram,), address)
+    one: Consumer
+    all: BatchConsumer | None
 
 
 class DatagramPort(DatagramProtocol):
@@ -73,7 +71,7 @@ class DatagramPort(DatagramProtocol):
         self._mapped = False
         self._reader: SegmentReader | None = None
         self._sender: SegmentSender | None = None
-        self._consumers: list[Consumer | _Batches] = []
+        self._consumers: list[_Entry] = []
 
     def listen(self) -> None:
         """
@@ -156,26 +154,22 @@ class DatagramPort(DatagramProtocol):
         """
         return DatagramPort(self._reactor, self._interface)
 
-    def addConsumer(self, consumer: Consumer) -> None:
+    def addConsumer(self, consumer: Consumer, batchConsumer: BatchConsumer | None = None) -> None:
         """
         @param consumer: is called with each datagram and its source that nobody before it took;
             says whether it took it.
+        @param batchConsumer: is called instead, where the port reads many datagrams at a time,
+            with all that came together from one source; returns those that it did not take.  Only
+            the first consumer is.
         """
-        self._add(consumer)
-
-    def addBatchConsumer(self, consumer: BatchConsumer) -> None:
-        """
-        @param consumer: is called with datagrams that came together from one source, and that
-            nobody before it took; returns those that it did not take.  The first consumer gets as
-            many as came; to others each datagram comes by itself, after those before it.
-        """
-        self._add(_Batches(consumer))
+        # A new list, as datagrams may be on their way through the old one.
+        self._consumers = [*self._consumers, _Entry(consumer, batchConsumer)]
 
     def removeConsumer(self, consumer: Consumer) -> None:
         """
-        @param consumer: one that was added by L{addConsumer}.
+        @param consumer: one that was added.
         """
-        self._consumers = [each for each in self._consumers if each != consumer]
+        self._consumers = [each for each in self._consumers if each.one != consumer]
 
     def write(self, data: bytes, address: HostPort) -> bool:
         """
@@ -205,7 +199,7 @@ class DatagramPort(DatagramProtocol):
         """
         Offer a datagram to the consumers.
         """
-        self._offer((datagram,), addr)
+        self._offer(self._consumers, datagram, (canonicalHost(addr[0]), addr[1]))
 
     def _writeOne(self, data: bytes, address: HostPort) -> bool:
         transport: Any = self.transport
@@ -226,32 +220,29 @@ class DatagramPort(DatagramProtocol):
         if not IReactorFDSet.providedBy(reactor) or IHostAddresses.providedBy(reactor):
             return
         if offloadSupported(listening.socket):
-            self._reader = SegmentReader(reactor, listening, MAX_THROUGHPUT, self._offer)
+            self._reader = SegmentReader(
+                reactor, listening, MAX_THROUGHPUT, self._datagramsReceived
+            )
             self._sender = SegmentSender(listening.socket)
 
-    def _add(self, consumer: Consumer | _Batches) -> None:
-        # A new list, as datagrams may be on their way through the old one.
-        self._consumers = [*self._consumers, consumer]
-
-    def _offer(self, datagrams: Sequence[bytes], addr: Any) -> None:
+    def _datagramsReceived(self, datagrams: Sequence[bytes], addr: HostPort) -> None:
         address = (canonicalHost(addr[0]), addr[1])
         consumers = self._consumers
-        if len(datagrams) > 1 and consumers and isinstance(consumers[0], _Batches):
+        first = consumers[0].all if consumers else None
+        if first is not None:
             try:
-                datagrams = consumers[0].consume(datagrams, address)
+                datagrams = first(datagrams, address)
             except Exception:
                 _log.failure("a consumer of datagrams failed, and they are lost")
                 return
             consumers = consumers[1:]
         for datagram in datagrams:
-            self._offerOne(consumers, datagram, address)
+            self._offer(consumers, datagram, address)
 
-    def _offerOne(
-        self, consumers: Sequence[Consumer | _Batches], datagram: bytes, address: HostPort
-    ) -> None:
+    def _offer(self, consumers: Sequence[_Entry], datagram: bytes, address: HostPort) -> None:
         for consumer in consumers:
             try:
-                taken = consumer(datagram, address)
+                taken = consumer.one(datagram, address)
             except Exception:
                 _log.failure("a consumer of datagrams failed, and its datagram is lost")
                 return

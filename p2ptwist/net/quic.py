@@ -166,10 +166,9 @@ class QUIC:
         Take datagrams that came, over whatever path.  What is malformed or forged has no effect.
         """
         faults = self.faults
-        if len(datagrams) > 1:
-            receiveMany = self._connection.receive_many_datagrams
-            self._try(receiveMany, list(datagrams), VIRTUAL_ADDRESS, now)
-        if len(datagrams) == 1 or self.faults != faults:
+        receiveMany = self._connection.receive_many_datagrams
+        self._try(receiveMany, list(datagrams), VIRTUAL_ADDRESS, now)
+        if self.faults != faults and len(datagrams) > 1:
             # One may have kept the library from those behind it; what comes twice changes nothing.
             for datagram in datagrams:
                 self._try(self._connection.receive_datagram, datagram, VIRTUAL_ADDRESS, now)

@@ -53,6 +53,7 @@ class Carrier:
         random: Random,
         relay: Callable[[Sequence[bytes]], object],
         deliver: Callable[[Sequence[bytes]], object],
+        deliverAll: Callable[[Sequence[bytes]], object],
         signal: Callable[[bytes], object],
         probe: Callable[[], object],
         changed: Callable[[], object],
@@ -64,6 +65,7 @@ class Carrier:
         @param random: spreads repeated attempts.
         @param relay: sends datagrams through the rendezvous node.
         @param deliver: takes datagrams that came on a direct path.
+        @param deliverAll: takes them when no more wait to be read.
         @param signal: sends a signal to the other side, inside the session.
         @param probe: has something sent that the other side answers.
         @param changed: called when the path that carries the session is another one.
@@ -76,6 +78,7 @@ class Carrier:
         self._local = local
         self._relay = relay
         self._deliver = deliver
+        self._deliverAll = deliverAll
         self._signal = signal
         self._probe = probe
         self._changed = changed
@@ -206,15 +209,16 @@ class Carrier:
         """
         A datagram of the session came directly.
         """
-        self.datagramsReceived((data,))
+        self._heardDirect()
+        self._deliver((data,))
+        self._pollChange()
 
     def datagramsReceived(self, datagrams: Sequence[bytes]) -> None:
         """
-        Datagrams of the session came directly.
+        Datagrams of the session came directly, and no more wait.
         """
-        self._doubted = False
-        self._selector.heardDirect(self._clock.seconds())
-        self._deliver(datagrams)
+        self._heardDirect()
+        self._deliverAll(datagrams)
         self._pollChange()
 
     def pathMoved(self) -> None:
@@ -268,6 +272,10 @@ class Carrier:
         self._retry = None
         if not self._closed and self._direct is None and self._attempt is None:
             self.call()
+
+    def _heardDirect(self) -> None:
+        self._doubted = False
+        self._selector.heardDirect(self._clock.seconds())
 
     def _pollChange(self) -> None:
         if self._selector.pollChange() is not None and not self._closed:

@@ -53,7 +53,7 @@ class Reach:
         self.port = DatagramPort(reactor, interface, port)
         self.port.listen()
         self.puncher = Puncher(reactor, self.port.write, randomBytes, self.port.writeMany)
-        self.port.addBatchConsumer(self.puncher.datagramsReceived)
+        self.port.addConsumer(self.puncher.datagramReceived, self.puncher.datagramsReceived)
         self.local = LocalCandidates(
             reactor,
             self.port,

@@ -148,6 +148,7 @@ class Session:
         self._ready: Latch[Session] = Latch()
         self._over: Latch[Exception] = Latch()
         self._flushCall: IDelayedCall | None = None
+        self._answering = False
         self._timer: IDelayedCall | None = None
         self._limit: IDelayedCall | None = clock.callLater(HANDSHAKE_LIMIT, self._late)
         self._heard = False
@@ -229,6 +230,18 @@ class Session:
         self._quic.receive(datagrams, self._clock.seconds())
         self._heard = True
         self._process()
+
+    def receiveAll(self, datagrams: Sequence[bytes]) -> None:
+        """
+        Take datagrams that came, when no more of them wait: they are answered at once.
+        """
+        self._answering = True
+        try:
+            self.receive(datagrams)
+        finally:
+            self._answering = False
+        if self._flushCall is None:
+            self._flush()
 
     def openStream(
         self,
@@ -490,7 +503,7 @@ class Session:
         """
         Flush once this turn of the reactor is over, so that what came is answered together.
         """
-        if self._flushCall is None and not self._ended:
+        if self._flushCall is None and not self._answering and not self._ended:
             self._flushCall = self._clock.callLater(0.0, self._flushDue)
 
     def _flushDue(self) -> None:

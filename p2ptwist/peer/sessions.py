@@ -287,6 +287,7 @@ class Sessions:
             self._random,
             partial(self._relay, held),
             session.receive,
+            session.receiveAll,
             session.signal,
             session.nudge,
             partial(self._owner.sessionChanged, session),
