@@ -11,6 +11,7 @@ import ssl
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from cryptography import x509
@@ -346,6 +347,15 @@ def isPanic(error: BaseException) -> bool:
 
 
 def _nothing(event: str, data: bytes) -> None: ...
+
+
+@cache
+def prepareQUIC() -> None:
+    """
+    Have done what takes long only once in a process, which is 20 to 100 ms for the first key of an
+    exchange: nobody's first call shall wait for it.
+    """
+    callingQUIC(0.0)
 
 
 def callingQUIC(now: float) -> QUIC:

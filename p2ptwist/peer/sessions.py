@@ -27,7 +27,7 @@ from p2ptwist.core.session.envelope import (
 from p2ptwist.core.tokenbucket import Rate, TokenBucket
 from p2ptwist.errors import PeerUnreachable
 from p2ptwist.interfaces import ILink
-from p2ptwist.net.quic import QUIC, calledQUIC, callingQUIC, destinationOf
+from p2ptwist.net.quic import QUIC, calledQUIC, callingQUIC, destinationOf, prepareQUIC
 from p2ptwist.net.signatures import verifySignature
 from p2ptwist.peer.carrier import Carrier
 from p2ptwist.peer.identity import Identity
@@ -78,6 +78,7 @@ class Sessions:
         """
         self._clock = clock
         self._identity = identity
+        prepareQUIC()
         self._credentials = identity.credentials()
         self._owner = owner
         self._random = random
