@@ -334,7 +334,7 @@ class PeerService(Service):
         """
         @return: whether the policy admits the peer, and there is something for it.
         """
-        if not self._services:
+        if not self._services or not self.running:
             return False
         try:
             return bool(self._policy(session.peerID))
@@ -347,7 +347,7 @@ class PeerService(Service):
         @return: the protocol for a stream that the other side opened.
         """
         listening = self._services.get(stream.service)
-        if listening is None:
+        if listening is None or not self.running:
             return None
         try:
             protocol = listening.factory.buildProtocol(stream.getPeer())
@@ -399,7 +399,8 @@ class PeerService(Service):
         """
         An envelope came.
         """
-        if self._reach is not None and self.running:
+        # Also while it stops: what was written is not gone before it is acknowledged.
+        if self._reach is not None:
             self._sessions.envelopeReceived(link, self._reach, sender, payload)
 
     def peerUnreachable(self, link: ILink, peer: bytes) -> None:

@@ -42,7 +42,7 @@ from p2ptwist.core.session.credit import (
     SessionBudget,
 )
 from p2ptwist.core.session.errors import SessionViolation
-from p2ptwist.errors import SessionLost, SessionRefused
+from p2ptwist.errors import SessionLost, SessionRefused, StreamRefused
 from p2ptwist.net.latch import Latch
 from p2ptwist.net.quic import (
     CONTROL_STREAM,
@@ -60,7 +60,7 @@ from p2ptwist.net.quic import (
 from p2ptwist.peer.address import PeerAddress
 from p2ptwist.peer.carrier import Carrier
 from p2ptwist.peer.stream import Stream
-from p2ptwist.peer.streamtable import Opening, StreamTable, encodeHeader
+from p2ptwist.peer.streamtable import STREAM_LIMIT, Opening, StreamTable, encodeHeader
 
 HANDSHAKE_LIMIT = 10.0  # seconds until the other side must have proved who it is
 # Seconds that a session is kept when nothing comes though something has to: so long, then it asks,
@@ -257,9 +257,14 @@ class Session:
         @param ended: called when the stream is over, if this returns.
         @return: the protocol, connected.
         @raise SessionLost: when the session is over.
+        @raise StreamRefused: when this side has 64 streams open already.
         """
         if self._ended:
             raise SessionLost(f"the session with {self.peerID} is over: connect again")
+        if self._streams.full:
+            raise StreamRefused(
+                f"{STREAM_LIMIT} streams to {self.peerID} are open: close some first", "overflow"
+            )
         protocol = build(self.address(service, own=False))
         stream = self._makeStream(self._quic.openStream(), service)
         stream.whenEnded = ended
@@ -454,10 +459,13 @@ class Session:
             opening = self._streams.open(event.stream, event.data, event.ended)
             if opening is not None:
                 self._accept(opening, event.ended)
-        elif stream is None:
-            self._streams.givenUp(event.stream)
         elif isinstance(event, StreamAborted):
-            stream.aborted(event.code)
+            if stream is None:
+                self._streams.aborted(event.stream)
+            else:
+                stream.aborted(event.code)
+        elif stream is None:
+            self._streams.stopped(event.stream)
         else:
             stream.stopped()
 
@@ -465,6 +473,7 @@ class Session:
         """
         The other side opened a stream.
         """
+        unwanted = self._streams.wasStopped(opening.number)
         stream = self._makeStream(opening.number, opening.service)
         if self._streams.crowded:
             self._refuse(stream, CloseCode.OVERFLOW)
@@ -478,6 +487,8 @@ class Session:
         stream.receivedHeader(opening.headerLength)
         stream.received(opening.rest, ended)
         stream.attach(protocol)
+        if unwanted:
+            stream.stopped()
 
     def _refuse(self, stream: Stream, code: CloseCode) -> None:
         self.abandon(stream, int(code), sending=True, receiving=True)

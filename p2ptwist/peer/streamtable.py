@@ -62,6 +62,7 @@ class StreamTable:
         self._theirs = 1 if calling else 0
         self._streams: dict[int, Stream] = {}
         self._headers: dict[int, bytes] = {}
+        self._stopped: set[int] = set()
         # All of their numbers below this one were opened, and some above it.  The called side's
         # first stream is the control stream, which is not in this table.
         self._below = _STEP + 1 if calling else 0
@@ -80,6 +81,14 @@ class StreamTable:
         """
         theirs = [number for number in self._streams if number % _STEP == self._theirs]
         return len(theirs) > STREAM_LIMIT
+
+    @property
+    def full(self) -> bool:
+        """
+        Whether this side has as many streams open as it may.
+        """
+        ours = [number for number in self._streams if number % _STEP != self._theirs]
+        return len(ours) >= STREAM_LIMIT
 
     def get(self, number: int) -> Stream | None:
         """
@@ -125,15 +134,31 @@ class StreamTable:
             raise SessionViolation(CloseCode.PROTOCOL, "a service's name is not UTF-8") from None
         return Opening(number, service, length, data[length:])
 
-    def givenUp(self, number: int) -> None:
+    def aborted(self, number: int) -> None:
         """
-        The other side gave up a stream that is not open: it will not be opened any more.
+        The other side gave up sending on a stream that is not open: it will not be opened any more.
 
         @raise SessionViolation: as for L{open}.
         """
         self._headers.pop(number, None)
+        self._stopped.discard(number)
         if self._mayOpen(number):
             self._opened(number)
+
+    def stopped(self, number: int) -> None:
+        """
+        The other side wants nothing on a stream that is not open.  Its header may still come.
+        """
+        if self._mayOpen(number) and len(self._stopped) < SKIPPED_LIMIT:
+            self._stopped.add(number)
+
+    def wasStopped(self, number: int) -> bool:
+        """
+        @return: whether a stream was unwanted before it was opened; asked once.
+        """
+        stopped = number in self._stopped
+        self._stopped.discard(number)
+        return stopped
 
     def _mayOpen(self, number: int) -> bool:
         theirs = number % _STEP == self._theirs
