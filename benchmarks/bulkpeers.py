@@ -359,12 +359,12 @@ async def sessionGive(node: str, address: str, octets: int, echoes: int) -> None
     await peer.stopService()
 
 
-def node() -> None:
+def node(*optionWords: str) -> None:
     """
     Be a rendezvous node.
     """
     options = Options()
-    options.parseOptions(["--no-stun", "--relay-capacity=none"])
+    options.parseOptions(["--no-stun", "--relay-capacity=none", *optionWords])
     endpoint = TCP4ServerEndpoint(reactor, 0, interface=HOST)
     service = NodeService(reactor, "benchmark", [("tcp", endpoint)], limits=options.limits)
     service.startService()

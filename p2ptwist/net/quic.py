@@ -11,7 +11,6 @@ import ssl
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
 from cryptography import x509
@@ -40,6 +39,7 @@ _CONNECTION_WINDOW = 16 * 1024 * 1024
 _MESSAGES_WAITING = 64 * 1024
 _ED25519 = 0x0807  # the signature scheme; RFC 8446 section 4.2.3
 
+_prepared: list[bool] = []
 _log = Logger()
 
 
@@ -349,13 +349,21 @@ def isPanic(error: BaseException) -> bool:
 def _nothing(event: str, data: bytes) -> None: ...
 
 
-@cache
-def prepareQUIC() -> None:
+def prepareQUIC(credentials: Credentials) -> None:
     """
-    Have done what takes long only once in a process, which is 20 to 100 ms for the first key of an
-    exchange: nobody's first call shall wait for it.
+    Have done, by a handshake with oneself, what takes long only once in a process: 20 to 100 ms for
+    the first key of an exchange, and some more.  Nobody's first call shall wait for it.
     """
-    callingQUIC(0.0)
+    if _prepared:
+        return
+    _prepared.append(True)
+    calling = callingQUIC(0.0)
+    flight = calling.takeDatagrams(0.0)
+    called = calledQUIC(credentials, destinationOf(flight[0]) or b"")
+    for _ in range(2):
+        called.receive(flight, 0.0)
+        calling.receive(called.takeDatagrams(0.0), 0.0)
+        flight = calling.takeDatagrams(0.0)
 
 
 def callingQUIC(now: float) -> QUIC:

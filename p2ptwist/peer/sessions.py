@@ -78,8 +78,8 @@ class Sessions:
         """
         self._clock = clock
         self._identity = identity
-        prepareQUIC()
         self._credentials = identity.credentials()
+        prepareQUIC(self._credentials)
         self._owner = owner
         self._random = random
         self._randomBytes = randomBytes
