@@ -61,17 +61,9 @@ from p2ptwist.peer.address import PeerAddress
 from p2ptwist.peer.carrier import Carrier
 from p2ptwist.peer.stream import Stream
 from p2ptwist.peer.streamtable import STREAM_LIMIT, Opening, StreamTable, encodeHeader
+from p2ptwist.peer.vigil import Vigil
 
 HANDSHAKE_LIMIT = 10.0  # seconds until the other side must have proved who it is
-# Seconds that a session is kept when nothing comes though something has to: so long, then it asks,
-# and then so long again.  Longer than a router or a node takes to start.
-SILENCE_LIMIT = 90.0
-# Seconds for the answer when the other side says that it does not know the session.
-DOUBT_LIMIT = 4.0
-# Seconds without more of what was coming after which this side asks whether the path still carries:
-# who only receives would not notice.
-LULL = 0.2
-_SOON = 0.001  # seconds: as good as now
 EARLY_EVENTS = 256  # pieces of streams that wait for the admission, 64 KiB in all
 
 _log = Logger()
@@ -151,11 +143,7 @@ class Session:
         self._answering = False
         self._timer: IDelayedCall | None = None
         self._limit: IDelayedCall | None = clock.callLater(HANDSHAKE_LIMIT, self._late)
-        self._heard = False
-        self._doubted = False
-        self._silence: IDelayedCall | None = None
-        self._fedAt = 0.0
-        self._lull: IDelayedCall | None = None
+        self._vigil = Vigil(clock, quic.isSettled, self.nudge, self._lulled, self.lose)
         self._ended = False
 
     # What whoever made it sees.
@@ -227,8 +215,9 @@ class Session:
         except SessionViolation as violation:
             self._violated(violation)
             return
-        self._quic.receive(datagrams, self._clock.seconds())
-        self._heard = True
+        now = self._clock.seconds()
+        self._quic.receive(datagrams, now)
+        self._vigil.heard(now)
         self._process()
 
     def receiveAll(self, datagrams: Sequence[bytes]) -> None:
@@ -256,11 +245,11 @@ class Session:
         @param build: makes the protocol.  When it raises, no stream is opened.
         @param ended: called when the stream is over, if this returns.
         @return: the protocol, connected.
-        @raise SessionLost: when the session is over.
+        @raise SessionLost: when the session is over, or not ready.
         @raise StreamRefused: when this side has 64 streams open already.
         """
-        if self._ended:
-            raise SessionLost(f"the session with {self.peerID} is over: connect again")
+        if not self.ready:
+            raise SessionLost(f"there is no session with {self.peerID} now: connect again")
         if self._streams.full:
             raise StreamRefused(
                 f"{STREAM_LIMIT} streams to {self.peerID} are open: close some first", "overflow"
@@ -361,22 +350,22 @@ class Session:
 
     def _handle(self, event: QUICEvent) -> None:
         if isinstance(event, StreamReceived | StreamAborted | StreamStopped):
+            self._vigil.fed(self._clock.seconds())
             if event.stream == CONTROL_STREAM:
                 self._receiveControl(event)
             elif self._calling or self.admitted:
                 self._receiveStream(event)
             else:
                 self._keep(event)
-            self._fed()
         elif isinstance(event, MessageReceived):
-            self._fed()
+            self._vigil.fed(self._clock.seconds())
             if self.admitted:
                 self._owner.messageReceived(self, event.data)
         elif isinstance(event, HandshakeDone):
             if isinstance(self._admission, CallerAdmission):
                 self._admission.certified(event.peerKey or b"")
         elif isinstance(event, Answered):
-            self._stopSilence()
+            self._vigil.answered()
         else:
             self._terminated(event)
 
@@ -535,9 +524,8 @@ class Session:
         datagrams = self._quic.takeDatagrams(now)
         if datagrams:
             self.carrier.send(datagrams)
-            if self._silence is None and self.admitted and not self._quic.isSettled(now):
-                self._heard = False
-                self._silence = self._clock.callLater(SILENCE_LIMIT, self._silent)
+            if self.admitted:
+                self._vigil.sent(now)
         self._rearm()
 
     def _rearm(self) -> None:
@@ -585,41 +573,11 @@ class Session:
         """
         The other side seems not to know this session any more: it ends unless there is an answer.
         """
-        if self.admitted and not self._doubted:
-            self._doubted = True
-            self._ask(DOUBT_LIMIT, "the other peer was restarted: connect again", "restarted")
+        if self.admitted:
+            self._vigil.doubt()
 
-    def _silent(self) -> None:
-        self._silence = None
-        if not self._heard:
-            self._ask(SILENCE_LIMIT, "the other peer does not answer", "unreachable")
-
-    def _ask(self, limit: float, message: str, word: str) -> None:
-        if self._silence is not None:
-            self._silence.cancel()
-        self._silence = self._clock.callLater(limit, self.lose, message, word)
-        self.nudge()
-
-    def _stopSilence(self) -> None:
-        if self._silence is not None and self._silence.active():
-            self._silence.cancel()
-        self._silence = None
-        self._doubted = False
-
-    def _fed(self) -> None:
-        """
-        Something came that the other side's application sent: perhaps there is more to come.
-        """
-        self._fedAt = self._clock.seconds()
-        if self._lull is None and not self._ended:
-            self._lull = self._clock.callLater(LULL, self._lullDue)
-
-    def _lullDue(self) -> None:
-        self._lull = None
-        rest = self._fedAt + LULL - self._clock.seconds()
-        if rest > _SOON:
-            self._lull = self._clock.callLater(rest, self._lullDue)
-        elif self.carrier.direct is not None:
+    def _lulled(self) -> None:
+        if self.carrier.direct is not None:
             self.nudge()
 
     def nudge(self) -> None:
@@ -654,11 +612,11 @@ class Session:
             return
         self._ended = True
         self._admission.end()
-        calls = (self._flushCall, self._timer, self._limit, self._silence, self._lull)
-        for call in calls:
+        self._vigil.stop()
+        for call in (self._flushCall, self._timer, self._limit):
             if call is not None and call.active():
                 call.cancel()
-        self._flushCall = self._timer = self._limit = self._silence = self._lull = None
+        self._flushCall = self._timer = self._limit = None
         self.carrier.close("the session ended")
         for stream in list(self._streams):
             stream.end(Failure(reason))
