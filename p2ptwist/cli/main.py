@@ -19,7 +19,7 @@ def start(reactor: Any, options: Namespace) -> Deferred[None]:
     """
     Run on the real reactor, with the real standard input and output.
 
-    @return: a Deferred that fires, or fails with L{SystemExit}, when it is over.
+    @return: a Deferred that fires, or fails with C{SystemExit}, when it is over.
     """
     from p2ptwist.cli.commands import run
     from p2ptwist.cli.joint import Console
