@@ -97,6 +97,18 @@ class ConnectTests(SynchronousTestCase):
         self.assertTrue(wire.a.isFlowing(wire.now))
         self.assertFalse(wire.a.isFlowing(wire.now + 30.0))
 
+    def test_many(self) -> None:
+        """
+        Many datagrams at once go past the agent only where nothing has to wait.
+        """
+        wire = Wire()
+        self.assertIsNone(wire.a.passMany(0.0))
+        wire.connect()
+        self.assertEqual(wire.a.passMany(wire.now), B)
+        self.assertIsNone(wire.a.passMany(wire.now + 30.0))
+        wire.a.close("done", wire.now)
+        self.assertIsNone(wire.a.passMany(wire.now))
+
     def test_pair(self) -> None:
         """
         An open path tells its addresses and its round trip.
