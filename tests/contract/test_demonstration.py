@@ -126,21 +126,44 @@ class DemonstrationTests(SynchronousTestCase):
         self.assertIn("hello", second.waitFor(second.output, "hello"))
         self.assertEqual(first.event("connected")["peer"], second.event("ready")["peer"])
 
-    def test_readme(self) -> None:
+    def shown(self, index: int, *arguments: str) -> list[str]:
         """
-        The program that the README shows says hello and is answered.
+        Run one of the programs that the README shows, which has to end well.
+
+        @return: the lines that it prints.
         """
-        found = re.search(
-            r"```python\n(.*?)```", (ROOT / "README.md").read_text("utf-8"), re.DOTALL
-        )
-        assert found is not None
-        _, (waiting, _) = self.startNode()
-        peer = Program(self, *waiting).event("ready")["peer"]
+        programs = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text("utf-8"), re.S)
         folder = Path(self.mktemp()).resolve()
         folder.mkdir()
-        command = (sys.executable, "-c", found[1], waiting[waiting.index("--rendezvous") + 1], peer)
+        command = (sys.executable, "-c", programs[index], *arguments)
         done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
-        self.assertEqual((done.stdout.splitlines()[:1], done.stderr), (["b'hello'"], ""))
+        self.assertEqual((done.returncode, done.stderr), (0, ""))
+        return done.stdout.splitlines()
+
+    def test_readmeStream(self) -> None:
+        """
+        The stream that the README shows says hello and is answered.
+        """
+        _, (waiting, _) = self.startNode()
+        rendezvous = waiting[waiting.index("--rendezvous") + 1]
+        server = Program(
+            self,
+            *(sys.executable, "-m", "p2ptwist.cli", "listen", "--echo", "--service", "echo"),
+            *("--json", "--rendezvous", rendezvous, "--identity", Path(self.mktemp()).resolve()),
+        )
+        peer = server.event("ready")["peer"]
+        (line,) = self.shown(0, peer, rendezvous)
+        self.assertTrue(line.startswith("b'hello' from "), line)
+        self.assertIn(peer, line)
+
+    def test_readmeDatagrams(self) -> None:
+        """
+        The datagram that the README shows says hello and is answered.
+        """
+        _, (waiting, _) = self.startNode()
+        peer = Program(self, *waiting).event("ready")["peer"]
+        lines = self.shown(1, waiting[waiting.index("--rendezvous") + 1], peer)
+        self.assertEqual(lines[0], "b'hello'")
 
     def test_stop(self) -> None:
         """
