@@ -10,7 +10,7 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionDone
-from twisted.internet.interfaces import IHalfCloseableProtocol
+from twisted.internet.interfaces import IHalfCloseableProtocol, IPushProducer
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.internet.stdio import StandardIO
 from twisted.python.failure import Failure
@@ -34,6 +34,18 @@ class Console(StandardIO):
         nothing = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nothing, _OUTPUT)
         os.close(nothing)
+
+
+@implementer(IPushProducer)
+class _Input:
+    """
+    Standard input as a producer, whose end is not that of standard output, as Twisted has it.
+    """
+
+    def __init__(self, console: Any) -> None:
+        self.pauseProducing = console.pauseProducing
+        self.resumeProducing = console.resumeProducing
+        self.stopProducing = console.pauseProducing
 
 
 @implementer(IHalfCloseableProtocol)
@@ -88,7 +100,7 @@ class Joint(Protocol):
         """
         self._console = self._attach(_Terminal(self))
         self._console.registerProducer(self.transport, True)
-        self.transport.registerProducer(self._console, True)
+        self.transport.registerProducer(_Input(self._console), True)
 
     def dataReceived(self, data: bytes) -> None:
         """

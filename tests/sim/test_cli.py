@@ -92,12 +92,6 @@ class Terminal:
         """
         self.paused = False
 
-    def stopProducing(self) -> None:
-        """
-        The stream that takes the input is gone.
-        """
-        self.paused = True
-
     def loseWriteConnection(self) -> None:
         """
         Close standard output when all is written.
@@ -439,6 +433,22 @@ class PipeTests(CommandCase):
         self.assertEqual(self.ended(caller), 1)
         self.assertIn("they are closed", caller.events[-1]["reason"])
         self.assertEqual(len(self.flushLoggedErrors(OSError)), 1)
+
+    def test_otherSideStops(self) -> None:
+        """
+        When the other side wants no more, what it said is written to its end, and that is no
+        error.
+        """
+        listener, caller = self.connected()
+        listener.terminal.type(b"good night\n")
+        caller.terminal.writable = False
+        listener.terminal.protocol._joint.transport.loseConnection()
+        self.assertEqual(self.ended(listener), 0)
+        self.internet.advance(5.0)
+        self.assertEqual((caller.status, caller.terminal.paused), (None, True))
+        caller.terminal.writable = True
+        caller.terminal.flush()
+        self.assertEqual((self.ended(caller), caller.terminal.output), (0, b"good night\n"))
 
     def test_onlyOne(self) -> None:
         """
