@@ -4,6 +4,8 @@ What a UDP port that several components share does.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from twisted.internet.defer import DeferredQueue, maybeDeferred
 
 from p2ptwist.core.address import HostPort
@@ -87,6 +89,60 @@ class DatagramPortCases(settings.Cases):
         await first.taken.get()
         self.assertEqual(port.unclaimed, 1)
         self.assertEqual(third.taken.pending, [])
+
+    async def test_many(self) -> None:
+        """
+        Many datagrams that are written together arrive one by one, in their order where the network
+        keeps it; what a consumer of many does not take is offered to the others.
+        """
+        port, sender = self.port(self.server), self.port(self.client)
+        together: DeferredQueue[tuple[bytes, HostPort]] = DeferredQueue()
+        rest = Consumer(b"r")
+
+        def one(data: bytes, address: HostPort) -> bool:
+            return not many((data,), address)
+
+        def many(datagrams: Sequence[bytes], address: HostPort) -> Sequence[bytes]:
+            for data in datagrams:
+                if data.startswith(b"m"):
+                    together.put((data, address))
+            return [data for data in datagrams if not data.startswith(b"m")]
+
+        port.addConsumer(one, many)
+        port.addConsumer(rest)
+        taken = [b"m" + bytes([number]) * (100 + number % 3) for number in range(40)]
+        there = (self.serverAddress, port.localPort)
+        written = [*taken[:20], b"r", b"nobody's", *taken[20:]]
+        self.assertEqual(sender.writeMany(written, there), 42)
+        came = [await together.get() for _ in taken]
+        self.assertEqual({data for data, _ in came}, set(taken))
+        self.assertEqual(len({address for _, address in came}), 1)
+        self.assertEqual((await rest.taken.get())[0], b"r")
+        await self.pause(self.client, 0.2)
+        self.assertEqual(port.unclaimed, 1)
+
+    async def test_manyThatFail(self) -> None:
+        """
+        A consumer of many with a bug is logged, and the port goes on.
+        """
+        port, sender = self.port(self.server), self.port(self.client)
+
+        def one(data: bytes, address: HostPort) -> bool:
+            raise ZeroDivisionError
+
+        def many(datagrams: Sequence[bytes], address: HostPort) -> Sequence[bytes]:
+            raise ZeroDivisionError
+
+        consumer = Consumer(b"")
+        port.addConsumer(one, many)
+        port.addConsumer(consumer)
+        there = (self.serverAddress, port.localPort)
+        sender.write(b"1", there)
+        await self.pause(self.client, 0.2)
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+        port.removeConsumer(one)
+        sender.write(b"2", there)
+        self.assertEqual((await consumer.taken.get())[0], b"2")
 
     async def test_leaveWhileAsked(self) -> None:
         """
