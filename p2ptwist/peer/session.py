@@ -8,9 +8,7 @@ datagrams.  Single use: when it is over, another one is made.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Protocol
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IProtocol, IReactorTime
@@ -29,20 +27,13 @@ from p2ptwist.core.session.control import (
     CloseCode,
     ControlDecoder,
     ControlMessage,
-    Grant,
     SignalMessage,
     closeWord,
     encodeControl,
 )
-from p2ptwist.core.session.credit import (
-    EARLY_DATAGRAM_LIMIT,
-    EarlyCredit,
-    ReceiveCredit,
-    SendCredit,
-    SessionBudget,
-)
+from p2ptwist.core.session.credit import EARLY_DATAGRAM_LIMIT, EarlyCredit
 from p2ptwist.core.session.errors import SessionViolation
-from p2ptwist.errors import SessionLost, SessionRefused, StreamRefused
+from p2ptwist.errors import SessionLost, SessionRefused
 from p2ptwist.net.latch import Latch
 from p2ptwist.net.quic import (
     CONTROL_STREAM,
@@ -59,41 +50,14 @@ from p2ptwist.net.quic import (
 )
 from p2ptwist.peer.address import PeerAddress
 from p2ptwist.peer.carrier import Carrier
+from p2ptwist.peer.sessionowner import SessionOwner
+from p2ptwist.peer.sessionstreams import SessionStreams
 from p2ptwist.peer.stream import Stream
-from p2ptwist.peer.streamtable import STREAM_LIMIT, Opening, StreamTable, encodeHeader
 from p2ptwist.peer.vigil import Vigil
 
 HANDSHAKE_LIMIT = 10.0  # seconds until the other side must have proved who it is
-EARLY_EVENTS = 256  # pieces of streams that wait for the admission, 64 KiB in all
 
 _log = Logger()
-
-
-class SessionOwner(Protocol):
-    """
-    Whoever decides about a session: L{p2ptwist.peer.service.PeerService}.
-    """
-
-    def admits(self, session: Session) -> bool:
-        """
-        @return: whether the peer that proved itself may have a session.
-        """
-
-    def accept(self, session: Session, stream: Stream) -> IProtocol | None:
-        """
-        @return: the protocol for a stream that the other side opened; C{None} when there is no such
-            service.
-        """
-
-    def sessionChanged(self, session: Session) -> None:
-        """
-        The path that carries the session is another one, or there is a direct one.
-        """
-
-    def messageReceived(self, session: Session, data: bytes) -> None:
-        """
-        An application's datagram came.
-        """
 
 
 class Session:
@@ -102,6 +66,7 @@ class Session:
 
     @ivar peerKey: the other peer's public key, which it has proved when L{whenReady} fires.
     @ivar name: exactly 8 bytes, the same on both sides.
+    @ivar calling: whether this side called.
     @ivar carrier: what moves the datagrams; set by whoever makes the session.
     """
 
@@ -125,18 +90,13 @@ class Session:
         self._quic = quic
         self._admission = admission
         self._owner = owner
-        self._calling = isinstance(admission, CallerAdmission)
+        self.calling = isinstance(admission, CallerAdmission)
         self._control = ControlDecoder()
-        # What may be sent, or come, before the admission.
-        self._early = EarlyCredit()
-        self._earlyEvents: deque[StreamReceived | StreamAborted | StreamStopped] = deque()
         # What QUIC may have to keep of a caller that nobody knows, holes included.
         self._earlyDatagrams = EarlyCredit(EARLY_DATAGRAM_LIMIT)
-        if self._calling:
+        if self.calling:
             self._earlyDatagrams.lift()
-        self._budget = SessionBudget()
-        self._streams = StreamTable(self._calling)
-        self._waking: dict[Stream, None] = {}
+        self._streams = SessionStreams(self, quic, self.calling)
         self._ready: Latch[Session] = Latch()
         self._over: Latch[Exception] = Latch()
         self._flushCall: IDelayedCall | None = None
@@ -154,13 +114,6 @@ class Session:
         The other peer's ID.
         """
         return encodePeerID(self.peerKey)
-
-    @property
-    def calling(self) -> bool:
-        """
-        Whether this side called.
-        """
-        return self._calling
 
     @property
     def ready(self) -> bool:
@@ -181,7 +134,7 @@ class Session:
         """
         Whether something that was written has not arrived yet.
         """
-        waits = bool(self._waking) or self._flushCall is not None or self._quic.queued() > 0
+        waits = self._streams.waiting or self._flushCall is not None or self._quic.queued() > 0
         return not self._ended and (waits or not self._quic.isSettled(self._clock.seconds()))
 
     def start(self) -> None:
@@ -250,17 +203,7 @@ class Session:
         """
         if not self.ready:
             raise SessionLost(f"there is no session with {self.peerID} now: connect again")
-        if self._streams.full:
-            raise StreamRefused(
-                f"{STREAM_LIMIT} streams to {self.peerID} are open: close some first", "overflow"
-            )
-        protocol = build(self.address(service, own=False))
-        stream = self._makeStream(self._quic.openStream(), service)
-        stream.whenEnded = ended
-        stream.sendHeader(self._quic, encodeHeader(service))
-        stream.attach(protocol)
-        self._wakeUp()
-        return protocol
+        return self._streams.open(service, build, ended)
 
     def sendMessage(self, data: bytes) -> None:
         """
@@ -273,51 +216,46 @@ class Session:
             raise ValueError(f"a datagram has at most {MESSAGE_LENGTH} bytes, not {len(data)}")
         if not self._ended and self._ready.settled:
             self._quic.sendMessage(data)
-            self._wakeUp()
+            self.wakeUp()
 
     def close(self, code: CloseCode, reason: str) -> None:
         """
         End the session, and tell the other side.
         """
         if not self._ended:
-            self._quic.close(int(code), reason)
-            self._flush()
-            self._end(self._reason(f"this side ended it: {reason}", code.word))
+            self._hangUp(code, reason, f"this side ended it: {reason}", code.word)
 
-    # StreamHost
+    # StreamsHost
 
-    def wake(self, stream: Stream) -> None:
+    @property
+    def over(self) -> bool:
         """
-        C{stream} has something to send.
+        Whether the session is over.
         """
-        self._waking[stream] = None
-        self._wakeUp()
+        return self._ended
 
-    def grant(self, stream: Stream, offset: int) -> None:
+    def accept(self, stream: Stream) -> IProtocol | None:
         """
-        Tell the other side how far it may send.
+        @return: the protocol for a stream that the other side opened.
+        """
+        # Having called a peer is not having admitted it.
+        welcome = not self.calling or self._owner.admits(self)
+        return self._owner.accept(self, stream) if welcome else None
+
+    def say(self, message: ControlMessage) -> None:
+        """
+        Send something on the control stream.
         """
         if not self._ended:
-            self._say(Grant(stream.number, offset))
+            self._quic.send(CONTROL_STREAM, encodeControl(message))
+            self.wakeUp()
 
-    def abandon(self, stream: Stream, code: int, *, sending: bool, receiving: bool) -> None:
+    def wakeUp(self) -> None:
         """
-        Give up one or both directions of a stream.
+        Flush once this turn of the reactor is over, so that what came is answered together.
         """
-        if self._ended:
-            return
-        if sending:
-            self._quic.abort(stream.number, code)
-        if receiving:
-            self._quic.stop(stream.number, code)
-        self._wakeUp()
-
-    def forget(self, stream: Stream) -> None:
-        """
-        A stream is over.
-        """
-        self._streams.remove(stream)
-        self._waking.pop(stream, None)
+        if self._flushCall is None and not self._answering and not self._ended:
+            self._flushCall = self._clock.callLater(0.0, self._flushDue)
 
     def address(self, service: str, *, own: bool) -> PeerAddress:
         """
@@ -333,8 +271,7 @@ class Session:
         """
         Send a signal of the carrier's to the other side.
         """
-        if not self._ended:
-            self._say(SignalMessage(data))
+        self.say(SignalMessage(data))
 
     # What comes.
 
@@ -346,17 +283,17 @@ class Session:
             self._violated(violation)
         except MalformedFrame as error:
             self._violated(SessionViolation(CloseCode.PROTOCOL, str(error)))
-        self._wakeUp()
+        self.wakeUp()
 
     def _handle(self, event: QUICEvent) -> None:
         if isinstance(event, StreamReceived | StreamAborted | StreamStopped):
             self._vigil.fed(self._clock.seconds())
             if event.stream == CONTROL_STREAM:
                 self._receiveControl(event)
-            elif self._calling or self.admitted:
-                self._receiveStream(event)
+            elif self._admission.state is AdmissionState.UNCERTIFIED:
+                raise SessionViolation(CloseCode.PROTOCOL, "a stream before the handshake is over")
             else:
-                self._keep(event)
+                self._streams.received(event)
         elif isinstance(event, MessageReceived):
             self._vigil.fed(self._clock.seconds())
             if self.admitted:
@@ -390,11 +327,10 @@ class Session:
                 self._decide(admission)
         elif admission.state is AdmissionState.UNDECIDED:
             self._sendControl()
-            self._becomeReady()
-        elif admission.state is AdmissionState.ADMITTED and not self._early.lifted:
+            self._ready.settle(self)
+        elif admission.state is AdmissionState.ADMITTED:
             self._stopLimit()
-            self._early.lift()
-            self._waking.update(dict.fromkeys(self._streams))
+            self._streams.admitted()
         self._sendControl()
 
     def _decide(self, admission: CalledAdmission) -> None:
@@ -403,16 +339,11 @@ class Session:
         kept = admission.admit()
         self._stopLimit()
         self._sendControl()
-        self._becomeReady()
+        self._ready.settle(self)
         for traffic in kept:
             self._receiveTraffic(traffic)
-        self._early.lift()
         self._earlyDatagrams.lift()
-        while self._earlyEvents and not self._ended:
-            self._receiveStream(self._earlyEvents.popleft())
-
-    def _becomeReady(self) -> None:
-        self._ready.settle(self)
+        self._streams.admitted()
 
     def _stopLimit(self) -> None:
         if self._limit is not None:
@@ -423,88 +354,13 @@ class Session:
         if isinstance(traffic, SignalMessage):
             self.carrier.signalReceived(traffic.signal)
         else:
-            stream = self._streams.get(traffic.stream)
-            if stream is not None:
-                stream.granted(traffic.offset)
-
-    def _keep(self, event: StreamReceived | StreamAborted | StreamStopped) -> None:
-        """
-        What comes on streams before the admission waits for it.
-        """
-        if isinstance(event, StreamReceived):
-            self._early.receive(len(event.data))
-        if len(self._earlyEvents) >= EARLY_EVENTS:
-            raise SessionViolation(CloseCode.OVERFLOW, "too many pieces before the admission")
-        self._earlyEvents.append(event)
-
-    def _receiveStream(self, event: StreamReceived | StreamAborted | StreamStopped) -> None:
-        if self._admission.state is AdmissionState.UNCERTIFIED:
-            raise SessionViolation(CloseCode.PROTOCOL, "a stream before the handshake is over")
-        stream = self._streams.get(event.stream)
-        if isinstance(event, StreamReceived):
-            if stream is not None:
-                stream.received(event.data, event.ended)
-                return
-            opening = self._streams.open(event.stream, event.data, event.ended)
-            if opening is not None:
-                self._accept(opening, event.ended)
-        elif isinstance(event, StreamAborted):
-            if stream is None:
-                self._streams.aborted(event.stream)
-            else:
-                stream.aborted(event.code)
-        elif stream is None:
-            self._streams.stopped(event.stream)
-        else:
-            stream.stopped()
-
-    def _accept(self, opening: Opening, ended: bool) -> None:
-        """
-        The other side opened a stream.
-        """
-        unwanted = self._streams.wasStopped(opening.number)
-        stream = self._makeStream(opening.number, opening.service)
-        if self._streams.crowded:
-            self._refuse(stream, CloseCode.OVERFLOW)
-            return
-        # Having called a peer is not having admitted it.
-        welcome = not self._calling or self._owner.admits(self)
-        protocol = self._owner.accept(self, stream) if welcome else None
-        if protocol is None or self._ended:
-            self._refuse(stream, CloseCode.NOT_ADMITTED)
-            return
-        stream.receivedHeader(opening.headerLength)
-        stream.received(opening.rest, ended)
-        stream.attach(protocol)
-        if unwanted:
-            stream.stopped()
-
-    def _refuse(self, stream: Stream, code: CloseCode) -> None:
-        self.abandon(stream, int(code), sending=True, receiving=True)
-        self.forget(stream)
+            self._streams.granted(traffic)
 
     # What goes.
 
-    def _makeStream(self, number: int, service: str) -> Stream:
-        early = self._early if self._calling and not self.admitted else None
-        stream = Stream(self, number, service, SendCredit(early), ReceiveCredit(self._budget))
-        self._streams.add(stream)
-        return stream
-
-    def _say(self, message: ControlMessage) -> None:
-        self._quic.send(CONTROL_STREAM, encodeControl(message))
-        self._wakeUp()
-
     def _sendControl(self) -> None:
         while (message := self._admission.pollTransmit()) is not None:
-            self._say(message)
-
-    def _wakeUp(self) -> None:
-        """
-        Flush once this turn of the reactor is over, so that what came is answered together.
-        """
-        if self._flushCall is None and not self._answering and not self._ended:
-            self._flushCall = self._clock.callLater(0.0, self._flushDue)
+            self.say(message)
 
     def _flushDue(self) -> None:
         self._flushCall = None
@@ -513,11 +369,7 @@ class Session:
     def _flush(self) -> None:
         if self._ended:
             return
-        # Who wakes while it has its turn gets another one.
-        waking, self._waking = self._waking, {}
-        for stream in waking:
-            if stream.transfer(self._quic):
-                self._waking[stream] = None
+        self._streams.turn()
         if self._ended:
             return  # the application ended it
         now = self._clock.seconds()
@@ -550,15 +402,18 @@ class Session:
 
     def _late(self) -> None:
         self._limit = None
-        self._quic.close(int(CloseCode.PROTOCOL), "no proof in time")
-        self._flush()
-        self._end(self._reason(f"no proof of identity within {HANDSHAKE_LIMIT:.0f} s", "late"))
+        message = f"no proof of identity within {HANDSHAKE_LIMIT:.0f} s"
+        self._hangUp(CloseCode.PROTOCOL, "no proof in time", message, "late")
 
     def _violated(self, violation: SessionViolation) -> None:
         _log.info("session with {peer}: {reason}", peer=self.peerID, reason=violation.reason)
-        self._quic.close(int(violation.code), violation.reason)
+        code, reason = violation.code, violation.reason
+        self._hangUp(code, reason, reason, code.word)
+
+    def _hangUp(self, code: CloseCode, told: str, message: str, word: str) -> None:
+        self._quic.close(int(code), told)
         self._flush()
-        self._end(self._reason(violation.reason, violation.code.word))
+        self._end(self._reason(message, word))
 
     def _terminated(self, event: Terminated) -> None:
         if event.byApplication:
@@ -586,7 +441,7 @@ class Session:
         """
         if self.ready:
             self._quic.ping()
-            self._wakeUp()
+            self.wakeUp()
 
     def fail(self, reason: Exception) -> None:
         """
@@ -618,7 +473,6 @@ class Session:
                 call.cancel()
         self._flushCall = self._timer = self._limit = None
         self.carrier.close("the session ended")
-        for stream in list(self._streams):
-            stream.end(Failure(reason))
+        self._streams.end(Failure(reason))
         self._ready.settle(Failure(reason))
         self._over.settle(reason)

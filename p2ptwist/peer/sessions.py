@@ -32,7 +32,8 @@ from p2ptwist.net.signatures import verifySignature
 from p2ptwist.peer.carrier import Carrier
 from p2ptwist.peer.identity import Identity
 from p2ptwist.peer.reach import Reach
-from p2ptwist.peer.session import Session, SessionOwner
+from p2ptwist.peer.session import Session
+from p2ptwist.peer.sessionowner import SessionOwner
 
 SESSION_LIMIT = 4096  # sessions at once; about 40 KiB each
 # Calls that are not admitted yet: about 100 KiB each, and 256 KiB at most.

@@ -180,7 +180,7 @@ class ManyTests(SessionCase):
             session = caller.peer._sessions.current(other.identity.publicKey)
             assert session is not None
             self.assertEqual(len(session._streams), 0)
-            self.assertEqual(session._budget.free, SESSION_BUDGET)
+            self.assertEqual(session._streams.budget.free, SESSION_BUDGET)
         pairs.close()
 
     def test_limit(self) -> None:

@@ -24,7 +24,8 @@ from p2ptwist.core.session.control import (
 from p2ptwist.core.session.credit import EARLY_DATAGRAM_LIMIT, EARLY_LIMIT, INITIAL_CREDIT
 from p2ptwist.errors import SessionLost, SessionRefused, StreamRefused
 from p2ptwist.net.quic import CONTROL_STREAM, StreamAborted, StreamReceived
-from p2ptwist.peer.session import EARLY_EVENTS, HANDSHAKE_LIMIT
+from p2ptwist.peer.session import HANDSHAKE_LIMIT
+from p2ptwist.peer.sessionstreams import EARLY_EVENTS
 from p2ptwist.peer.streamtable import SKIPPED_LIMIT, STREAM_LIMIT
 from p2ptwist.peer.vigil import DOUBT_LIMIT, SILENCE_LIMIT
 from tests.unit.sessionwire import CHALLENGE, HERE, THERE, Reader, Wire
@@ -493,9 +494,9 @@ class LifeTests(SessionCase):
         wire.pump()
         self.assertEqual(wire.code, 0)
         wire.session.receive([bytes(1200)])
-        wire.session.wake(transport)
-        wire.session.grant(transport, 5)
-        wire.session.abandon(transport, 0, sending=True, receiving=True)
+        transport.write(b"late")
+        transport.resumeProducing()
+        transport.abortConnection()
         wire.session.signal(b"signal")
         wire.session.sendMessage(b"datagram")
         wire.session.nudge()
@@ -545,7 +546,7 @@ class LifeTests(SessionCase):
 
         protocol.transport.registerProducer(Producer(), False)  # type: ignore[arg-type]
         wire.clock.advance(6.0)
-        wire.session.wake(protocol.transport)
+        protocol.transport.resumeProducing()
         wire.pump()
         self.assertEqual(wire.code, 0)
         self.assertEqual(wire.clock.getDelayedCalls(), [])
