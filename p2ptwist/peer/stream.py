@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
 from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionLost
 from twisted.internet.interfaces import (
@@ -30,6 +30,7 @@ from p2ptwist.core.session.control import CloseCode
 from p2ptwist.core.session.credit import ReceiveCredit, SendCredit
 from p2ptwist.errors import StreamRefused
 from p2ptwist.peer.address import PeerAddress
+from p2ptwist.peer.streamhost import StreamHost, StreamSender
 
 PAUSE_ABOVE = 64 * 1024  # bytes that wait here before a producer is told to pause; as Twisted's TCP
 # Bytes of one stream that QUIC holds unsent: enough for a full flight, and not a second of queue.
@@ -37,53 +38,6 @@ QUEUE_LIMIT = 256 * 1024
 ABORTED = 0  # the code of a stream that was given up; the session's close codes begin at 1
 
 _log = Logger()
-
-
-class StreamHost(Protocol):
-    """
-    What a stream needs of its session.
-    """
-
-    def wake(self, stream: Stream) -> None:
-        """
-        C{stream} has something to send.
-        """
-
-    def grant(self, stream: Stream, offset: int) -> None:
-        """
-        The other side may send up to C{offset}.
-        """
-
-    def abandon(self, stream: Stream, code: int, *, sending: bool, receiving: bool) -> None:
-        """
-        Give up one or both directions.
-        """
-
-    def forget(self, stream: Stream) -> None:
-        """
-        Nothing more will be asked of C{stream}.
-        """
-
-    def address(self, service: str, *, own: bool) -> PeerAddress:
-        """
-        @return: the address of this side or the other.
-        """
-
-
-class StreamSender(Protocol):
-    """
-    What a stream hands its bytes to: L{p2ptwist.net.quic.QUIC}.
-    """
-
-    def send(self, stream: int, data: bytes | memoryview, ended: bool = False) -> None:
-        """
-        Queue bytes.
-        """
-
-    def queued(self, stream: int | None = None) -> int:
-        """
-        @return: bytes not sent yet.
-        """
 
 
 @implementer(ITransport, IConsumer, IPushProducer)
@@ -121,6 +75,7 @@ class Stream:
         self._finishing = False  # nothing more is written
         self._finished = False  # and QUIC knows
         self._ending: Failure | None = None  # the protocol is to be told at the next turn
+        self._farewell: Failure | None = None  # the same, once it has read all
         self._paused = False
         self._delivering = False
         self._inputEnded = False
@@ -261,7 +216,9 @@ class Stream:
         if self._lost:
             return False
         self._deliver()
-        if self._ending is None:
+        if self._farewell is not None and self._inputEndTold:
+            self._ending = self._ending or self._farewell
+        elif self._farewell is None and self._ending is None:
             self._transmit(sender)
         if self._ending is not None:
             self.end(self._ending)
@@ -339,6 +296,24 @@ class Stream:
         if producer is not None:
             self._guarded(producer.stopProducing)
         self._outputEnded()
+        self._host.wake(self)
+
+    def sessionEnded(self, reason: Failure) -> None:
+        """
+        The other side has ended the session.  What had come whole by then is delivered first,
+        however slowly it is read.
+        """
+        if not self._inputEnded or self._ending is not None or self.disconnecting:
+            whole = self._inputEnded and self._finished
+            self.end(Failure(ConnectionDone()) if whole else reason)
+            return
+        clean = self._finished or (self._finishing and not self._outgoing)
+        self._farewell = Failure(ConnectionDone()) if clean else reason
+        self._finishing = self._finished = True
+        self._discardOutgoing()
+        producer, self._producer = self._producer, None
+        if producer is not None:
+            self._guarded(producer.stopProducing)
         self._host.wake(self)
 
     def end(self, reason: Failure) -> None:
