@@ -254,7 +254,9 @@ class Session:
         """
         Flush once this turn of the reactor is over, so that what came is answered together.
         """
-        if self._flushCall is None and not self._answering and not self._ended:
+        # Of a session that is over some streams may still be read.
+        lives = not self._ended or len(self._streams) > 0
+        if self._flushCall is None and not self._answering and lives:
             self._flushCall = self._clock.callLater(0.0, self._flushDue)
 
     def address(self, service: str, *, own: bool) -> PeerAddress:
@@ -367,11 +369,9 @@ class Session:
         self._flush()
 
     def _flush(self) -> None:
-        if self._ended:
-            return
         self._streams.turn()
         if self._ended:
-            return  # the application ended it
+            return  # before, or by the application
         now = self._clock.seconds()
         datagrams = self._quic.takeDatagrams(now)
         if datagrams:
@@ -418,7 +418,8 @@ class Session:
     def _terminated(self, event: Terminated) -> None:
         if event.byApplication:
             words = event.reason or "it gave no reason"
-            self._end(self._reason(f"the other side ended it: {words}", closeWord(event.code)))
+            reason = self._reason(f"the other side ended it: {words}", closeWord(event.code))
+            self._end(reason, whole=True)
         else:
             self._end(self._reason(f"the encrypted connection failed: {event.reason}", "protocol"))
 
@@ -462,7 +463,7 @@ class Session:
         text = f"session with {self.peerID}: {message}"
         return SessionLost(text, word) if self._ready.settled else SessionRefused(text, word)
 
-    def _end(self, reason: Exception) -> None:
+    def _end(self, reason: Exception, *, whole: bool = False) -> None:
         if self._ended:
             return
         self._ended = True
@@ -473,6 +474,7 @@ class Session:
                 call.cancel()
         self._flushCall = self._timer = self._limit = None
         self.carrier.close("the session ended")
-        self._streams.end(Failure(reason))
+        self._answering = False
+        self._streams.end(Failure(reason), whole=whole)
         self._ready.settle(Failure(reason))
         self._over.settle(reason)

@@ -161,13 +161,18 @@ class SessionStreams:
             if stream.transfer(self._quic):
                 self._waking[stream] = None
 
-    def end(self, reason: Failure) -> None:
+    def end(self, reason: Failure, *, whole: bool) -> None:
         """
         The session is over.
+
+        @param whole: whether a stream that had come whole by then is delivered to its end first.
         """
         self._kept.clear()
         for stream in list(self._table):
-            stream.end(reason)
+            if whole:
+                stream.sessionEnded(reason)
+            else:
+                stream.end(reason)
 
     # StreamHost
 

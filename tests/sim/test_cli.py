@@ -398,7 +398,7 @@ class PipeTests(CommandCase):
         listener, caller = self.connected()
         listener.terminal.endInput()
         listener.terminal.writable = False
-        caller.terminal.type(LARGE[:50000])
+        caller.terminal.type(LARGE[:120_000])
         caller.terminal.endInput()
         self.assertEqual(self.ended(caller), 0)
         self.internet.advance(5.0)
@@ -406,7 +406,7 @@ class PipeTests(CommandCase):
         listener.terminal.writable = True
         listener.terminal.flush()
         self.assertEqual(self.ended(listener), 0)
-        self.assertEqual(listener.terminal.output, LARGE[:50000])
+        self.assertEqual(listener.terminal.output, LARGE[:120_000])
 
     def test_brokenPipe(self) -> None:
         """
