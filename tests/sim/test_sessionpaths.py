@@ -18,8 +18,9 @@ from p2ptwist.testing.packet import Protocol as PacketProtocol
 from tests.sim.sessions import Caller, SessionCase, SessionPairs, Talk, block
 
 # How many seeds the tests run that take one; more for a night.
-SEEDS = int(os.environ.get("P2PTWIST_SESSION_SEEDS", "25"))
-TRANSFER = 5_000_000  # bytes
+SEEDS = int(os.environ.get("P2PTWIST_SESSION_SEEDS", "100"))
+# Bytes each way.  More seeds find more than more bytes do.
+TRANSFER = int(os.environ.get("P2PTWIST_SESSION_BYTES", "1000000"))
 # Changes of a NAT, by name.
 CHANGES: dict[str, Callable[[Router], object]] = {
     "forgets": lambda router: router.reboot(),
@@ -231,7 +232,7 @@ class RelayedTests(PathCase):
 
 class TransferTests(PathCase):
     """
-    5 MB each way while a NAT does its worst: the digests are equal.
+    Much each way while a NAT does its worst: the digests are equal.
     """
 
     def transfer(self, seed: int, name: str, link: Link) -> None:
@@ -246,7 +247,7 @@ class TransferTests(PathCase):
             end._keep = False
             end.transport.write(payload)
         change = CHANGES[name]
-        pairs.internet.advance(random.uniform(0.1, 1.0))
+        pairs.internet.advance(random.uniform(0.02, 0.4))
         change(pairs.internet.routers[random.choice(("a-router", "b-router"))])
         for _ in range(60):
             pairs.internet.advance(5.0)
@@ -260,7 +261,7 @@ class TransferTests(PathCase):
     def test_changes(self) -> None:
         """
         A NAT forgets, changes its ports or its address in the middle.  P2PTWIST_SESSION_SEEDS says
-        how many seeds to run.
+        how many seeds to run, P2PTWIST_SESSION_BYTES how much each moves.
         """
         names = list(CHANGES)
         for seed in range(SEEDS):
