@@ -19,8 +19,12 @@ from p2ptwist.core.ice.candidate import Candidate
 from p2ptwist.core.ice.signal import decodeSignal
 from p2ptwist.core.nat import NATBehavior
 from p2ptwist.core.session.selector import Backoff, PathKind, PathSelector, Route
+from p2ptwist.core.tokenbucket import Rate, TokenBucket
 from p2ptwist.interfaces import IBatchPathReceiver
 from p2ptwist.net.puncher import Punch, Puncher, isOffer
+
+# Offers that are answered: as many as a caller makes whose row of waits starts anew now and then.
+OFFER_RATE = Rate(0.2, 6.0)  # a second, at once
 
 
 class LocalAddresses(Protocol):
@@ -86,6 +90,7 @@ class Carrier:
         self._doubted = False
         self._selector = PathSelector(clock.seconds())
         self._backoff = Backoff(random)
+        self._offers = TokenBucket(OFFER_RATE, clock.seconds())
         self._calling = False
         self._closed = False
         self._attempt: Punch | None = None
@@ -131,7 +136,7 @@ class Carrier:
             if punch is not None and punch.session == signal.session:
                 punch.takeSignal(signal)
                 return
-        if isOffer(signal) and not self._calling and not self._closed:
+        if isOffer(signal) and self._mayAnswer():
             # The other side looks for a path anew: what it tried before is over.
             if self._attempt is not None:
                 self._attempt.close("a newer attempt")
@@ -143,6 +148,14 @@ class Carrier:
                 behavior=self._local.behavior,
             )
             self._watch(self._attempt)
+
+    def _mayAnswer(self) -> bool:
+        """
+        @return: whether an offer is to be answered.  A peer that offers more often than any honest
+            one may be aiming this side's checks at somebody else.
+        """
+        answering = not self._calling and not self._closed
+        return answering and self._offers.take(self._clock.seconds())
 
     def addressesChanged(self) -> None:
         """

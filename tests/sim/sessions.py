@@ -23,9 +23,10 @@ from p2ptwist.rendezvous.service import NodeService
 from p2ptwist.testing import NAT, Host, Link, Router
 from p2ptwist.testing.packet import Packet
 from p2ptwist.testing.packet import Protocol as PacketProtocol
-from tests.sim.neighborhood import LINK_PORT, NODE, STUN_PORT
+from tests.sim.neighborhood import LINK_PORT, NODE, NODE_LATENCY, STUN_PORT
 from tests.sim.test_pairs import A_EXTERNAL, B_EXTERNAL, SITE_LINK, Pairs
 
+OTHER_NODE = "192.0.2.3"
 # A signature of each peer of each seed would be most of a test's time, and says nothing new.
 IDENTITIES = [generateIdentity() for _ in range(4)]
 
@@ -130,11 +131,15 @@ class Caller:
     def __init__(self, host: Host, identity: Identity, pairs: Pairs, **options: Any) -> None:
         self.host = host
         self.identity = identity
-        self.link = RendezvousLink.fromString(
-            host, f"tcp:{NODE}:{LINK_PORT}", identity, jitter=pairs.random
-        )
+        nodes = (NODE, OTHER_NODE)[: options.pop("nodes", 1)]
+        links = [
+            RendezvousLink.fromString(
+                host, f"tcp:{node}:{LINK_PORT}", identity, jitter=pairs.random
+            )
+            for node in nodes
+        ]
         options.setdefault("randomBytes", pairs.random.randbytes)
-        self.peer = PeerService(host, identity, [self.link], **options)
+        self.peer = PeerService(host, identity, links, **options)
         self.events: list[tuple[float, PathEvent]] = []
         self.peer.observe(lambda event: self.events.append((host.seconds(), event)))
 
@@ -169,6 +174,10 @@ class SessionPairs(Pairs):
 
     def __init__(self, seed: int = 1) -> None:
         super().__init__(seed)
+        other = self.internet.host("other-node", OTHER_NODE, link=Link(latency=NODE_LATENCY))
+        endpoint = TCP4ServerEndpoint(other, LINK_PORT, 50, OTHER_NODE)
+        self.otherService = NodeService(other, "other", [("tcp", endpoint)], stunServers=())
+        self.otherService.startService()
         self.callers: list[Caller] = []
 
     def caller(self, host: Host, identity: Identity | None = None, **options: Any) -> Caller:

@@ -17,7 +17,7 @@ from p2ptwist.errors import (
     SessionRefused,
     StreamRefused,
 )
-from p2ptwist.peer.service import allowing
+from p2ptwist.peer.service import PeerService, allowing
 from tests.sim.neighborhood import UNIT
 from tests.sim.sessions import IDENTITIES, SessionCase, Talk, Talks
 
@@ -160,6 +160,47 @@ class ConnectTests(SessionCase):
             a.peer.sendMessage(b.peerID, bytes(575))
         pairs.internet.advance(2.0)
         self.assertLess(len(got), 200, "a flood is dropped, not kept")
+        pairs.close()
+
+    def test_brokenObservers(self) -> None:
+        """
+        Observers and receivers that fail disturb nobody.
+        """
+
+        def broken(*arguments: object) -> None:
+            raise ZeroDivisionError
+
+        pairs = self.pairs()
+        a, b = pairs.two()
+        b.echoes()
+        a.peer.observe(broken)
+        b.peer.receiveMessages(broken)
+        talk = pairs.talk(a, b)
+        pairs.internet.advance(1.0)
+        a.peer.sendMessage(b.peerID, b"ping")
+        b.peer.sendMessage(a.peerID, b"for nobody")
+        talk.transport.write(b"hello")
+        pairs.internet.advance(1.0)
+        self.assertEqual(talk.data, b"hello")
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 2)
+        pairs.close()
+
+    def test_twoNodes(self) -> None:
+        """
+        Peers that have links to two nodes talk through the second when the first is gone, and a
+        relayed stream goes on when its node dies.
+        """
+        pairs = self.pairs()
+        a, b = pairs.two(blockUDP=True, nodes=2)
+        b.echoes()
+        talk = pairs.talk(a, b)
+        talk.transport.write(b"one")
+        pairs.internet.advance(1.0)
+        pairs.killNode()
+        for _ in range(20):
+            talk.transport.write(b".")
+            pairs.internet.advance(1.0)
+        self.assertEqual(talk.data, b"one" + 20 * b".")
         pairs.close()
 
     def test_blockedUDP(self) -> None:
@@ -342,6 +383,7 @@ class RefusalTests(SessionCase):
         pairs = self.pairs()
         a, b = pairs.two()
         factory = Talks(lambda: Talk(a.host))
+        self.assertRaises(LocalUsageError, PeerService, a.host, a.identity, [])
         for peerID, service in (
             ("nonsense", "echo"),
             (a.peerID, "echo"),
