@@ -26,6 +26,17 @@ class Pump(Generic[EventT]):
     call made from inside C{deliver} only queues more for the same loop.
     """
 
+    __slots__ = (
+        "_armedFor",
+        "_clock",
+        "_deliver",
+        "_draining",
+        "_machine",
+        "_send",
+        "_stopped",
+        "_timer",
+    )
+
     def __init__(
         self,
         clock: IReactorTime,

@@ -4,7 +4,6 @@ One session with one other program, as an application holds it.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 
 from twisted.internet.defer import CancelledError, Deferred, fail
@@ -80,7 +79,7 @@ class Punch:
         self._pump: Pump[Event] = Pump(clock, agent, self._transmit, self._deliver)
         self._startedAt = clock.seconds()
         self._receiver: IPathReceiver | None = None
-        self._unread: deque[bytes] = deque(maxlen=_UNREAD_LIMIT)
+        self._unread: list[bytes] = []  # a deque of none has 760 bytes, and sessions are many
         self._opened: Latch[Punch] = Latch(self._abandoned)
         self._ended: Latch[BaseException | None] = Latch()
         self._failure: Failure | None = None
@@ -135,7 +134,7 @@ class Punch:
         self._receiver = receiver
         failure = self._failure  # the path may also end while this is told, which tells of itself
         while self._unread and self._receiver is receiver and self._failure is failure:
-            self._deliverData(self._unread.popleft())
+            self._deliverData(self._unread.pop(0))
         if failure is not None and self.openedAfter is not None and self._receiver is receiver:
             self._tell(lambda: receiver.pathLost(failure))
 
@@ -359,6 +358,7 @@ class Punch:
         receiver = self._receiver
         if receiver is None:
             self._unread.append(data)
+            del self._unread[:-_UNREAD_LIMIT]
         else:
             self._tell(lambda: receiver.datagramReceived(data))
 

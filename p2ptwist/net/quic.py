@@ -8,9 +8,9 @@ knows one constant virtual address for the other side: paths are the session's b
 from __future__ import annotations
 
 import ssl
-from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache, lru_cache
 from typing import Any
 
 from cryptography import x509
@@ -154,7 +154,7 @@ class QUIC:
         self.faults = 0
         self._connection = connection
         self._called = called
-        self._events: deque[QUICEvent] = deque()
+        self._events: list[QUICEvent] = []
         self._messagesWaiting = 0
         self._over = False
         # The library reads the headers of all that it sends, for a log that it does not keep: a
@@ -204,7 +204,7 @@ class QUIC:
         """
         @return: the next event.
         """
-        return self._events.popleft() if self._events else None
+        return self._events.pop(0) if self._events else None
 
     def openStream(self) -> int:
         """
@@ -370,12 +370,7 @@ def callingQUIC(now: float) -> QUIC:
     """
     @return: the caller's side, with its first datagrams there to be taken.
     """
-    configuration = _configuration(isClient=True)
-    # Who the other side is is checked by its key, not by certificate authorities.
-    configuration.verify_mode = ssl.CERT_NONE
-    configuration.signature_algorithms = [_ED25519]
-    configuration.server_name = "p2ptwist"
-    connection = QuicConnection(configuration=configuration)
+    connection = QuicConnection(configuration=_callingConfiguration())
     connection.connect(VIRTUAL_ADDRESS, now)
     return QUIC(connection, called=False)
 
@@ -385,8 +380,7 @@ def calledQUIC(credentials: Credentials, destination: bytes) -> QUIC:
     @param destination: the connection ID that the first datagram goes to; L{destinationOf} it.
     @return: the called side, which waits for that datagram.
     """
-    configuration = _configuration(isClient=False)
-    configuration.load_cert_chain(credentials.certificate, credentials.privateKey)
+    configuration = _calledConfiguration(credentials)
     connection = QuicConnection(
         configuration=configuration, original_destination_connection_id=destination
     )
@@ -405,6 +399,26 @@ def destinationOf(datagram: bytes) -> bytes | None:
     if datagram[1:5] != b"\x00\x00\x00\x01" or not 8 <= length <= 20:
         return None
     return datagram[6 : 6 + length]
+
+
+# The library only reads a configuration, so that connections share it: 3 KiB less for each.
+
+
+@cache
+def _callingConfiguration() -> QuicConfiguration:
+    configuration = _configuration(isClient=True)
+    # Who the other side is is checked by its key, not by certificate authorities.
+    configuration.verify_mode = ssl.CERT_NONE
+    configuration.signature_algorithms = [_ED25519]
+    configuration.server_name = "p2ptwist"
+    return configuration
+
+
+@lru_cache(maxsize=16)  # identities that one process uses; more cost nothing but time
+def _calledConfiguration(credentials: Credentials) -> QuicConfiguration:
+    configuration = _configuration(isClient=False)
+    configuration.load_cert_chain(credentials.certificate, credentials.privateKey)
+    return configuration
 
 
 def _configuration(isClient: bool) -> QuicConfiguration:

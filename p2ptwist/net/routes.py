@@ -4,7 +4,6 @@ How datagrams that come to one port find their session.
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Hashable, Iterable
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
@@ -27,7 +26,7 @@ class _Entry:
     @ivar fragments: what checks for it name.
     """
 
-    addresses: OrderedDict[HostPort, None] = field(default_factory=OrderedDict)
+    addresses: dict[HostPort, None] = field(default_factory=dict)
     fragments: set[bytes] = field(default_factory=set)
 
 
@@ -76,10 +75,13 @@ class Routes(Generic[SessionT]):
         if entry is None:
             return
         if address in entry.addresses:
-            entry.addresses.move_to_end(address)
+            del entry.addresses[address]
+            entry.addresses[address] = None
             return
         if len(entry.addresses) >= ADDRESS_LIMIT:
-            self._drop(session, entry.addresses.popitem(last=False)[0])
+            oldest = next(iter(entry.addresses))
+            del entry.addresses[oldest]
+            self._drop(session, oldest)
         entry.addresses[address] = None
         self._byAddress.setdefault(address, {})[session] = None
 

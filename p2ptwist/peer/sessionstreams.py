@@ -4,7 +4,6 @@ What goes on in the streams of one session: opening, accepting, refusing, turns.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
 from typing import Protocol, TypeAlias
 
@@ -74,7 +73,7 @@ class SessionStreams:
         self._calling = calling
         # What may be sent, or come, before the admission.
         self._early = EarlyCredit()
-        self._kept: deque[StreamEvent] = deque()
+        self._kept: list[StreamEvent] = []
         self._table = StreamTable(calling)
         self._waking: dict[Stream, None] = {}
 
@@ -141,7 +140,7 @@ class SessionStreams:
         self._early.lift()
         self._waking.update(dict.fromkeys(self._table))
         while self._kept and not self._host.over:
-            self._process(self._kept.popleft())
+            self._process(self._kept.pop(0))
 
     def granted(self, grant: Grant) -> None:
         """

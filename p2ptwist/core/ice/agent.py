@@ -11,9 +11,7 @@ So the first data follows the signaling by one way instead of one and a half rou
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterable
-from random import Random
 
 from p2ptwist.core.address import HostPort
 from p2ptwist.core.errors import LocalUsageError, MalformedDatagram
@@ -32,6 +30,7 @@ from p2ptwist.core.ice.events import (
     SignalQueued,
 )
 from p2ptwist.core.ice.generation import Generation
+from p2ptwist.core.ice.jitter import Jitter
 from p2ptwist.core.ice.lineage import MAX_GENERATION, Lineage
 from p2ptwist.core.ice.localside import LocalSide
 from p2ptwist.core.ice.reason import explainEnd
@@ -75,9 +74,9 @@ class Agent:
         self._now = self._started = now
         self._localSide = LocalSide(self.session)
         self._lineage = Lineage(self._makeGeneration)
-        self._path = DataPath(Random(randomBytes(16)))
+        self._path = DataPath(Jitter(randomBytes))
         self._ended = False
-        self._events: deque[Event] = deque()
+        self._events: list[Event] = []
 
     # What this side knows.
 
@@ -306,13 +305,13 @@ class Agent:
         """
         @return: the next datagram to send.
         """
-        return self._conversation.transmits.popleft() if self._conversation.transmits else None
+        return self._conversation.transmits.pop(0) if self._conversation.transmits else None
 
     def pollEvent(self) -> Event | None:
         """
         @return: the next event.
         """
-        return self._events.popleft() if self._events else None
+        return self._events.pop(0) if self._events else None
 
     # Signaling.
 

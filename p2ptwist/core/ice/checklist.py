@@ -14,7 +14,6 @@ an address is given up, until the other side is heard from there.
 from __future__ import annotations
 
 import enum
-from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
@@ -178,7 +177,7 @@ class Checklist:
         self._controlling = controlling
         self._looksReachable = looksReachable
         self._pairs: dict[HostPort, Pair] = {}
-        self._triggered: deque[Pair] = deque()
+        self._triggered: list[Pair] = []
         self._pace = pace
         self.sent = 0
 

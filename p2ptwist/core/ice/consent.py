@@ -12,7 +12,7 @@ last answer (RFC 7675 section 5.1).
 
 from __future__ import annotations
 
-from random import Random
+from p2ptwist.core.ice.jitter import Uniform
 
 RENEWAL = (4.0, 6.0)  # seconds; RFC 7675 section 5.1: 5 s, times 0.8 to 1.2
 PAUSE = 6.0  # seconds without data after which it waits for an answer: the longest renewal
@@ -34,7 +34,22 @@ class Consent:
     It starts with consent, as a path starts with an answered check.
     """
 
-    def __init__(self, random: Random, controlling: bool, now: float) -> None:
+    __slots__ = (
+        "_granted",
+        "_heard",
+        "_held",
+        "_keepalive",
+        "_lastData",
+        "_nextProbe",
+        "_probes",
+        "_probingSince",
+        "_random",
+        "_refreshed",
+        "_renewAt",
+        "_roundTrip",
+    )
+
+    def __init__(self, random: Uniform, controlling: bool, now: float) -> None:
         """
         @param random: for the spread of renewals.
         @param controlling: whether this side does the keepalive of an idle path.

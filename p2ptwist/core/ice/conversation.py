@@ -7,7 +7,7 @@ or received check means for data is L{p2ptwist.core.ice.agent}'s to decide.
 
 from __future__ import annotations
 
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from typing import TypeAlias
 
@@ -59,7 +59,7 @@ class Conversation:
         self.controlling = controlling
         self.exchange = Exchange(randomBytes)
         self.pace = Pace(now)
-        self.transmits: deque[Transmit] = deque()
+        self.transmits: list[Transmit] = []
         self._counters = counters
         self._answered: OrderedDict[bytes, HostPort] = OrderedDict()
 

@@ -8,13 +8,11 @@ that L{Consent} decides.
 
 from __future__ import annotations
 
-from collections import deque
-from random import Random
-
 from p2ptwist.core.address import HostPort
 from p2ptwist.core.ice.checklist import Pair
 from p2ptwist.core.ice.consent import Consent
 from p2ptwist.core.ice.generation import Generation
+from p2ptwist.core.ice.jitter import Uniform
 from p2ptwist.core.machine import Transmit
 
 HELD_LIMIT = 64  # datagrams that wait for consent: a small burst of one round trip
@@ -30,12 +28,21 @@ class DataPath:
     @ivar consent: its clock, or C{None} while the pair is not proved.
     """
 
-    def __init__(self, random: Random) -> None:
+    __slots__ = (
+        "_held",
+        "_parked",
+        "_random",
+        "consent",
+        "generation",
+        "pair",
+    )
+
+    def __init__(self, random: Uniform) -> None:
         self.pair: Pair | None = None
         self.generation: Generation | None = None
         self.consent: Consent | None = None
         self._random = random
-        self._held: deque[bytes] = deque()
+        self._held: list[bytes] = []
         self._parked: list[tuple[bytes, HostPort]] = []
 
     def open(self, generation: Generation, pair: Pair) -> None:
@@ -105,7 +112,7 @@ class DataPath:
         """
         if not self._held or self.pair is None or not self._mayPass(self._held[0], now):
             return None
-        return Transmit(self._held.popleft(), self.pair.address)
+        return Transmit(self._held.pop(0), self.pair.address)
 
     def passMany(self, now: float) -> HostPort | None:
         """

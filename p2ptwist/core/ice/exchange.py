@@ -54,6 +54,13 @@ class Exchange:
     @ivar sent: how many requests were made.
     """
 
+    __slots__ = (
+        "_outstanding",
+        "_randomBytes",
+        "sent",
+        "tieBreaker",
+    )
+
     def __init__(self, randomBytes: Callable[[int], bytes]) -> None:
         self.tieBreaker = 0
         self.sent = 0

@@ -45,6 +45,20 @@ class Generation:
     @ivar started: when it began, in seconds.
     """
 
+    __slots__ = (
+        "_localSide",
+        "behavior",
+        "checklist",
+        "completed",
+        "described",
+        "local",
+        "nomination",
+        "number",
+        "remote",
+        "remoteComplete",
+        "started",
+    )
+
     def __init__(
         self,
         number: int,

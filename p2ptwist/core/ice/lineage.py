@@ -24,6 +24,14 @@ class Lineage:
         checks are answered until the next restart, as the other side may move later than this one.
     """
 
+    __slots__ = (
+        "_early",
+        "_latest",
+        "_make",
+        "current",
+        "former",
+    )
+
     def __init__(self, make: Callable[[int], Generation]) -> None:
         """
         @param make: makes the generation of that number.

@@ -21,7 +21,6 @@ Any other message ends the session with L{CloseCode.PROTOCOL}.
 from __future__ import annotations
 
 import enum
-from collections import deque
 from collections.abc import Callable
 
 from p2ptwist.core.errors import LocalUsageError
@@ -104,7 +103,7 @@ class CallerAdmission:
         self._ownKey = ownKey
         self._sign = sign
         self._calledKey = calledKey
-        self._outgoing: deque[ControlMessage] = deque()
+        self._outgoing: list[ControlMessage] = []
 
     def certified(self, publicKey: bytes) -> None:
         """
@@ -145,7 +144,7 @@ class CallerAdmission:
         """
         @return: the next message to send, or C{None}.
         """
-        return self._outgoing.popleft() if self._outgoing else None
+        return self._outgoing.pop(0) if self._outgoing else None
 
     def end(self) -> None:
         """
@@ -189,7 +188,7 @@ class CalledAdmission:
         self._callerKey = callerKey
         self._text = proofText(challenge, callerKey, ownKey)
         self._verify = verify
-        self._outgoing: deque[ControlMessage] = deque([Challenge(challenge)])
+        self._outgoing: list[ControlMessage] = [Challenge(challenge)]
         self._kept: list[Traffic] = []
 
     def receive(self, message: ControlMessage) -> Traffic | None:
@@ -231,7 +230,7 @@ class CalledAdmission:
         """
         @return: the next message to send, or C{None}.
         """
-        return self._outgoing.popleft() if self._outgoing else None
+        return self._outgoing.pop(0) if self._outgoing else None
 
     def end(self) -> None:
         """
