@@ -4,8 +4,9 @@ path.
 
 C{python benchmarks/session_first_byte.py [CALLS]}, as root; seven calls by default, each from a new
 process.  Both sides are behind port-preserving NATs with address-and-port-dependent filtering, 20
-ms away, and registered at a node that is 5 ms away.  A unit is the round trips A - node and A - B
-together, 130 ms.  Beside it, aioice alone, which encrypts nothing, signals over a TCP forwarder on
+ms away, and registered at a node that is 5 ms away.  The direct path
+carries when the first datagram of the session has come on it, and back when one has come to the
+caller.  A unit is the round trips A - node and A - B together, 130 ms.  Beside it, aioice alone, which encrypts nothing, signals over a TCP forwarder on
 the same host, and has gathered its candidates before the clock starts.
 """
 
@@ -32,7 +33,8 @@ def sessionSeconds(
     caller: Place, callee: Place, node: PublicHost, count: int
 ) -> list[dict[str, float]]:
     """
-    @return: for each call the seconds to the first echo, and to the direct path.
+    @return: for each call the seconds to the first echo, to the first datagram that came directly
+        to the caller, and to the first that came directly to either side.
     """
     address = f"{node.addresses[0]}:{LINKS}"
     answering = callee.probe("session", address)
@@ -50,6 +52,10 @@ def sessionSeconds(
         )
         outcomes.append(calling.result(START + CALL))
     answering.end()
+    moves = [json.loads(line)["directAt"] for line in answering.lines() if line.startswith("{")]
+    for outcome in outcomes:
+        there = min(at for at in moves if at > outcome["calledAt"]) - outcome["calledAt"]
+        outcome["carried"] = min(there, outcome["direct"])
     return outcomes
 
 
@@ -68,7 +74,8 @@ def main(count: int) -> int:
     print(f"from connect, {count} calls each; 1 unit = {UNIT * 1000:.0f} ms")
     print(f"{'':28}{'median ms':>10}{'units':>8}{'min':>8}{'max':>8}{'goal':>9}")
     good = row("session, first byte echoed", [each["echo"] for each in session], ECHO_GOAL)
-    good &= row("session, direct path carries", [each["direct"] for each in session], DIRECT_GOAL)
+    good &= row("session, direct path carries", [each["carried"] for each in session], DIRECT_GOAL)
+    row("session, and back as well", [each["direct"] for each in session])
     row("aioice, first byte echoed", aioice)
     return 0 if good else 1
 

@@ -4,7 +4,8 @@ A probe for a host behind a NAT: how long it takes until a session is of use.
 C{probe_session.py HOST:PORT} registers at the node, prints its peer ID, and echoes what comes on
 streams until it is ended.  C{probe_session.py HOST:PORT PEER-ID} registers, connects to that peer
 once, and prints one JSON object: the seconds from the call to the first byte echoed, and to the
-first datagram of the session on the direct path.  With a number after that it says nothing for so
+first datagram of the session that came here on the direct path.  The other program prints when
+the first came there, and this one when it called, on the machine's monotonic clock.  With a number after that it says nothing for so
 many seconds, then another byte, and prints the seconds to its echo and what carried it.
 """
 
@@ -83,6 +84,12 @@ async def listen(peer: PeerService) -> None:
     """
     Echo, for good.
     """
+
+    def moved(path: PathEvent) -> None:
+        if path.kind == "direct":
+            print(json.dumps({"directAt": time.monotonic()}), flush=True)
+
+    peer.observe(moved)
     peer.listen("echo", Factory.forProtocol(Echo))
     print(json.dumps(peer.peerID), flush=True)
     await Deferred()
@@ -104,7 +111,8 @@ async def call(reactor: Any, peer: PeerService, callee: str, pause: str) -> None
     answered = await protocol.answered
     direct.addTimeout(_PATIENCE, reactor)
     carried = await direct
-    print(json.dumps({"echo": answered - started, "direct": carried - started}), flush=True)
+    seconds = {"echo": answered - started, "direct": carried - started}
+    print(json.dumps({"calledAt": started, **seconds}), flush=True)
     if pause:
         await deferLater(reactor, float(pause))
         started = time.monotonic()
