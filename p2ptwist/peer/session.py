@@ -100,6 +100,7 @@ class Session:
         self._ready: Latch[Session] = Latch()
         self._over: Latch[Exception] = Latch()
         self._flushCall: IDelayedCall | None = None
+        self._turning = False  # what streams have written is not with QUIC's datagrams yet
         self._answering = False
         self._timer: IDelayedCall | None = None
         self._limit: IDelayedCall | None = clock.callLater(HANDSHAKE_LIMIT, self._late)
@@ -134,7 +135,8 @@ class Session:
         """
         Whether something that was written has not arrived yet.
         """
-        waits = self._streams.waiting or self._flushCall is not None or self._quic.queued() > 0
+        waits = self._turning or self._streams.waiting or self._flushCall is not None
+        waits = waits or self._quic.queued() > 0
         return not self._ended and (waits or not self._quic.isSettled(self._clock.seconds()))
 
     def start(self) -> None:
@@ -369,7 +371,9 @@ class Session:
         self._flush()
 
     def _flush(self) -> None:
+        self._turning = True
         self._streams.turn()
+        self._turning = False
         if self._ended:
             return  # before, or by the application
         now = self._clock.seconds()

@@ -20,7 +20,7 @@ from p2ptwist.cli.commands import INTERRUPTED, run
 from p2ptwist.cli.journal import Journal
 from p2ptwist.cli.options import parseOptions
 from p2ptwist.peer.identity import generateIdentity, loadOrCreateIdentity
-from p2ptwist.testing import NAT, Host, Link
+from p2ptwist.testing import NAT, Filtering, Host, Link, Mapping
 from tests.sim.neighborhood import LINK_PORT, NODE, Neighborhood
 
 RENDEZVOUS = f"tcp:{NODE}:{LINK_PORT}"
@@ -209,6 +209,7 @@ class CommandCase(SynchronousTestCase):
         self.folder = Path(self.mktemp())
         self.folder.mkdir()
         self.patch(os, "environ", {"P2PTWIST_RENDEZVOUS": RENDEZVOUS})
+        self.nat = NAT()
         self.hosts: list[Host] = []
         self.programs: list[Program] = []
         self.addCleanup(self.nothingLeft)
@@ -231,7 +232,7 @@ class CommandCase(SynchronousTestCase):
         """
         number = len(self.hosts) + 1
         router = self.internet.router(
-            f"home-{number}", f"203.0.113.{number}", nat=NAT(), link=Link(latency=0.02)
+            f"home-{number}", f"203.0.113.{number}", nat=self.nat, link=Link(latency=0.02)
         )
         self.hosts.append(router.host(f"{name}-{number}"))
         key = self.key(name)
@@ -408,6 +409,18 @@ class PipeTests(CommandCase):
         self.assertEqual(self.ended(listener), 0)
         self.assertEqual(listener.terminal.output, LARGE[:120_000])
 
+    def test_lastEnd(self) -> None:
+        """
+        The end of standard input arrives also when it is all that was left to send.
+        """
+        listener, caller = self.connected()
+        listener.terminal.endInput()
+        caller.terminal.type(b"hello")
+        self.internet.advance(5.0)
+        caller.terminal.endInput()
+        self.assertEqual((self.ended(caller), self.ended(listener)), (0, 0))
+        self.assertEqual(listener.terminal.output, b"hello")
+
     def test_brokenPipe(self) -> None:
         """
         When nobody reads standard output any more the stream is ended, and so are both commands,
@@ -553,6 +566,22 @@ class PingTests(CommandCase):
         self.assertRegex(pinging.printed[2], r"^reply 3: \d+\.\d ms, direct, udp 203\.0\.113\.1:")
         self.stop(pinging)
         self.assertEqual(pinging.status, 0)
+
+    def test_relayed(self) -> None:
+        """
+        Where nobody can punch through the replies stay relayed.
+        """
+        self.nat = NAT(
+            mapping=Mapping.ADDRESS_AND_PORT_DEPENDENT,
+            filtering=Filtering.ADDRESS_AND_PORT_DEPENDENT,
+        )
+        self.listening("--echo")
+        pinging = self.start("alice", "ping", "--json", "--count", "3", self.peerID("bob"))
+        self.assertEqual(self.ended(pinging), 0)
+        for reply in map(json.loads, pinging.printed):
+            self.assertEqual((reply["kind"], reply["transport"]), ("relayed", "tcp"))
+            self.assertIsNone(reply["remote"])
+            self.assertLess(abs(reply["rtt"] - 0.1), 0.02)
 
     def test_interrupted(self) -> None:
         """
