@@ -1,0 +1,162 @@
+"""
+Parts of the command C{p2ptwist} that need no Internet.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from twisted.internet.error import ConnectionAborted
+from twisted.internet.task import Clock
+from twisted.internet.testing import StringTransport
+from twisted.python.failure import Failure
+from twisted.trial.unittest import SynchronousTestCase
+
+from p2ptwist.cli.options import DEFAULT_SERVICE, parseOptions
+from p2ptwist.cli.streams import Pinger
+from p2ptwist.compose import identityOf, identityPath, rendezvousNodes
+from p2ptwist.core.errors import LocalUsageError
+from p2ptwist.errors import IdentityUnusable
+
+
+class OptionsTests(SynchronousTestCase):
+    """
+    The command line.
+    """
+
+    def test_defaults(self) -> None:
+        """
+        What is not said.
+        """
+        options = parseOptions(["listen"])
+        self.assertEqual((options.command, options.service), ("listen", DEFAULT_SERVICE))
+        self.assertEqual((options.rendezvous, options.allow), ([], []))
+        self.assertEqual((options.identity, options.echo, options.json), (None, False, False))
+        self.assertIsNone(parseOptions(["ping", "x"]).count)
+
+    def test_repeated(self) -> None:
+        """
+        Nodes and guests may be several.
+        """
+        words = ["listen", "--allow", "a", "--allow", "b", "--rendezvous", "c", "--rendezvous", "d"]
+        options = parseOptions(words)
+        self.assertEqual((options.allow, options.rendezvous), (["a", "b"], ["c", "d"]))
+
+
+class SettingsTests(SynchronousTestCase):
+    """
+    What is taken from the environment.
+    """
+
+    def test_nodes(self) -> None:
+        """
+        What was named comes before the environment; each node counts once, in its order.
+        """
+        environment = {"P2PTWIST_RENDEZVOUS": "tcp:a:1, tcp:b:2 tcp:a:1"}
+        self.assertEqual(rendezvousNodes([], environment), ["tcp:a:1", "tcp:b:2"])
+        self.assertEqual(rendezvousNodes(["tcp:c:3,tcp:d:4"], environment), ["tcp:c:3", "tcp:d:4"])
+        for nothing in ({}, {"P2PTWIST_RENDEZVOUS": ""}, {"P2PTWIST_RENDEZVOUS": " , "}):
+            self.assertRaises(LocalUsageError, rendezvousNodes, [], nothing)
+
+    def test_identityPath(self) -> None:
+        """
+        What was named comes first, then the variable, then the user's configuration folder.
+        """
+        environment = {"P2PTWIST_IDENTITY": "~/second"}
+        self.assertEqual(identityPath("first", environment), Path("first"))
+        self.assertEqual(identityPath(None, environment), Path.home() / "second")
+        folder = Path.home() / ".config"
+        for text, base in (("", folder), ("relative", folder), ("/etc", Path("/etc"))):
+            found = identityPath(None, {"XDG_CONFIG_HOME": text})
+            self.assertEqual(found, base / "p2ptwist" / "identity")
+
+    def test_noFolder(self) -> None:
+        """
+        A folder that cannot be made is told of.
+        """
+        file = self.mktemp()
+        Path(file).write_bytes(b"")
+        error = self.assertRaises(
+            IdentityUnusable, identityOf, os.path.join(file, "sub", "key"), {}
+        )
+        self.assertIn("cannot make the folder", str(error))
+
+
+class PingerTests(SynchronousTestCase):
+    """
+    The side that pings.
+    """
+
+    def setUp(self) -> None:
+        """
+        Ping.
+        """
+        self.clock = Clock()
+        self.replies: list[tuple[int, float]] = []
+        self.transport = StringTransport()
+
+    def pinger(self, count: int | None) -> Pinger:
+        """
+        @return: a pinger that has sent its first ping.
+        """
+        pinger = Pinger(self.clock, count, lambda *reply: self.replies.append(reply))
+        pinger.makeConnection(self.transport)
+        return pinger
+
+    def test_pieces(self) -> None:
+        """
+        A reply counts when all of it has come; the next ping leaves a second after the last.
+        """
+        pinger = self.pinger(2)
+        first = self.transport.value()
+        self.clock.advance(0.25)
+        pinger.dataReceived(first[:3])
+        self.assertEqual(self.replies, [])
+        pinger.dataReceived(first[3:])
+        self.assertEqual(self.replies, [(1, 0.25)])
+        self.assertEqual(self.transport.value(), first)
+        self.clock.advance(0.75)
+        second = self.transport.value()[len(first) :]
+        self.assertNotEqual(second, first)
+        self.clock.advance(1.5)
+        pinger.dataReceived(second)
+        self.assertEqual(self.replies[1:], [(2, 1.5)])
+        self.successResultOf(pinger.done)
+        self.assertTrue(self.transport.disconnecting)
+        pinger.connectionLost()
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_late(self) -> None:
+        """
+        After a reply that took long the next ping leaves at once.
+        """
+        pinger = self.pinger(None)
+        first = self.transport.value()
+        self.clock.advance(5.0)
+        pinger.dataReceived(first)
+        self.clock.advance(0.0)
+        self.assertEqual(len(self.transport.value()), 2 * len(first))
+
+    def test_liar(self) -> None:
+        """
+        A reply that is none, or more than was asked for, ends the connection.
+        """
+        for answer in (b"\xff", b"\0" * 7 + b"\1\0"):
+            pinger = self.pinger(None)
+            self.transport.disconnected = False
+            pinger.dataReceived(answer)
+            self.assertTrue(self.transport.disconnected)
+            pinger.connectionLost(Failure(ConnectionAborted()))
+            self.failureResultOf(pinger.done, ConnectionAborted)
+        self.assertEqual((self.replies, self.clock.getDelayedCalls()), ([], []))
+
+    def test_lost(self) -> None:
+        """
+        A connection that is lost between two pings leaves nothing behind.
+        """
+        pinger = self.pinger(None)
+        pinger.dataReceived(self.transport.value())
+        pinger.connectionLost(Failure(ConnectionAborted()))
+        self.failureResultOf(pinger.done, ConnectionAborted)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
