@@ -5,6 +5,7 @@ Tests for L{p2ptwist.net.quic}.
 from __future__ import annotations
 
 import datetime
+from functools import partial
 from random import Random
 
 from cryptography import x509
@@ -207,6 +208,33 @@ class ConnectionTests(SynchronousTestCase):
         self.assertLess(kept, 4_000_000)
 
 
+class _Certificate:
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+
+    @classmethod
+    def of(cls, data: bytes | None) -> _Certificate | None:
+        return None if data is None else cls(data)
+
+    def public_bytes(self) -> bytes:
+        return self._data
+
+
+def _certificate(key: ec.EllipticCurvePrivateKey) -> x509.Certificate:
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "other")])
+    start = datetime.datetime(2026, 1, 1)
+    return (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(start)
+        .not_valid_after(start + datetime.timedelta(days=3650))
+        .sign(key, hashes.SHA256())
+    )
+
+
 class StrangerTests(SynchronousTestCase):
     """
     What is not as it should be.
@@ -217,18 +245,7 @@ class StrangerTests(SynchronousTestCase):
         A certificate with a key of another kind is nobody's: the handshake fails, or shows no key.
         """
         key = ec.generate_private_key(ec.SECP256R1())
-        name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "other")])
-        start = datetime.datetime(2026, 1, 1)
-        certificate = (
-            x509.CertificateBuilder()
-            .subject_name(name)
-            .issuer_name(name)
-            .public_key(key.public_key())
-            .serial_number(1)
-            .not_valid_before(start)
-            .not_valid_after(start + datetime.timedelta(days=3650))
-            .sign(key, hashes.SHA256())
-        )
+        certificate = _certificate(key)
         pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
         pair = Pair(Credentials(certificate.public_bytes(Encoding.PEM), pem))
         pair.pump()
@@ -282,6 +299,34 @@ class StrangerTests(SynchronousTestCase):
         self.assertEqual(quic.faults, 2)
         self.assertRaises(KeyboardInterrupt, quic._try, fail, KeyboardInterrupt())
         self.assertFalse(isPanic(ValueError()))
+
+    def test_faultInABatch(self) -> None:
+        """
+        A datagram at which the library fails does not take those behind it along.
+        """
+        pair = Pair().open()
+        stream = pair.calling.openStream()
+        pair.calling.send(stream, b"x" * 3000)
+        datagrams = pair.calling.takeDatagrams(pair.now)
+
+        def fail(*arguments: object) -> None:
+            raise ValueError
+
+        pair.called._connection.receive_many_datagrams = fail  # type: ignore[method-assign, assignment]
+        pair.called.receive(datagrams, pair.now)
+        received = [event for event in events(pair.called) if isinstance(event, StreamReceived)]
+        self.assertEqual(sum(len(event.data) for event in received), 3000)
+
+    def test_noKey(self) -> None:
+        """
+        A certificate that is missing, that cannot be read, or whose key is of another kind, is
+        nobody's.
+        """
+        quic = Pair().calling
+        other = _certificate(ec.generate_private_key(ec.SECP256R1()))
+        for certificate in (None, b"nonsense", other.public_bytes(Encoding.DER)):
+            quic._connection.get_peercert = partial(_Certificate.of, certificate)  # type: ignore[method-assign, assignment]
+            self.assertEqual(quic._peerKey(), b"")
 
     def test_destination(self) -> None:
         """

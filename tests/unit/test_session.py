@@ -470,6 +470,55 @@ class LifeTests(SessionCase):
         wire.pump()
         self.assertIsInstance(wire.over[0], SessionRefused)
 
+    def test_wholeAtTheEnd(self) -> None:
+        """
+        A stream that had come whole when the other side ended the session is read to its end,
+        however slowly; one that had not is lost at once.
+        """
+        for produces in (False, True):
+            wire = self.called()
+            whole = wire.there.openStream()
+            wire.there.send(whole, HEADER)
+            wire.pump()
+            partly = wire.there.openStream()
+            wire.there.send(partly, HEADER + b"part")
+            wire.pump()
+            slow, cut = wire.owner.accepted
+            slow.transport.pauseProducing()
+            wire.there.send(whole, b"all of it", True)
+            wire.pump()
+            stopped: list[str] = []
+            if produces:
+                slow.transport.registerProducer(_Stopped(stopped), True)  # type: ignore[arg-type]
+            wire.there.close(0, "bye")
+            wire.pump()
+            self.assertIsInstance(cut.lost, SessionLost)
+            self.assertIsNone(slow.lost)
+            slow.transport.resumeProducing()
+            wire.pump()
+            self.assertEqual(slow.data, b"all of it")
+            self.assertIsInstance(slow.lost, SessionLost)
+            self.assertEqual(stopped, ["stopped"] * produces)
+            self.assertEqual(wire.clock.getDelayedCalls(), [])
+
+    def test_batch(self) -> None:
+        """
+        What came in one batch is answered at once, without another turn of the reactor; what is
+        over stays so.
+        """
+        wire = self.called()
+        wire.there.send(wire.there.openStream(), HEADER + bytes(5000))
+        datagrams = wire.there.takeDatagrams(wire.clock.seconds())
+        wire.carrier.sent.clear()
+        wire.session.receiveAll(datagrams)
+        self.assertNotEqual(wire.carrier.sent, [])
+        wire.session.openStream("foo", lambda address: Reader())
+        wire.there.ping()
+        wire.session.receiveAll(wire.there.takeDatagrams(wire.clock.seconds()))
+        wire.session.close(CloseCode.CLOSED, "over")
+        wire.session.receiveAll(datagrams)
+        self.assertEqual(wire.clock.getDelayedCalls(), [])
+
     def test_brokenQUIC(self) -> None:
         """
         An end that QUIC itself brings is told as such.
@@ -662,3 +711,11 @@ class SilenceTests(SessionCase):
 
 class _Path:
     remote = ("198.51.100.1", 1)
+
+
+class _Stopped:
+    def __init__(self, stopped: list[str]) -> None:
+        self._stopped = stopped
+
+    def stopProducing(self) -> None:
+        self._stopped.append("stopped")
