@@ -3,11 +3,11 @@ Time from the call of a peer until a session is of use: to the first byte echoed
 path.
 
 C{python benchmarks/session_first_byte.py [CALLS]}, as root; seven calls by default, each from a new
-process.  Both sides are behind port-preserving NATs with address-and-port-dependent filtering, 20
-ms away, and registered at a node that is 5 ms away.  The direct path
-carries when the first datagram of the session has come on it, and back when one has come to the
-caller.  A unit is the round trips A - node and A - B together, 130 ms.  Beside it, aioice alone, which encrypts nothing, signals over a TCP forwarder on
-the same host, and has gathered its candidates before the clock starts.
+process. Both sides are behind port-preserving NATs with address-and-port-dependent filtering, 20 ms
+away, and registered at a node that is 5 ms away. The direct path carries when the first datagram of
+the session has come on it, and back when one has come to the caller. A unit is the round trips A -
+node and A - B together, 130 ms. Beside it, aioice alone, which encrypts nothing, signals over a TCP
+forwarder on the same host, and has gathered its candidates before the clock starts.
 """
 
 from __future__ import annotations
