@@ -20,6 +20,13 @@ class Latch(Generic[T]):
     @ivar settled: whether it has happened.
     """
 
+    __slots__ = (
+        "_abandoned",
+        "_result",
+        "_waiting",
+        "settled",
+    )
+
     def __init__(self, abandoned: Callable[[], object] = lambda: None) -> None:
         """
         @param abandoned: called when a wait was cancelled and nobody waits any more.

@@ -166,6 +166,15 @@ class Checklist:
     @ivar sent: how many checks were taken from it.
     """
 
+    __slots__ = (
+        "_controlling",
+        "_looksReachable",
+        "_pace",
+        "_pairs",
+        "_triggered",
+        "sent",
+    )
+
     def __init__(
         self, controlling: bool, looksReachable: Callable[[HostPort], bool], pace: Pace
     ) -> None:

@@ -49,6 +49,15 @@ class Conversation:
     @ivar transmits: what is to be sent, oldest first.
     """
 
+    __slots__ = (
+        "_answered",
+        "_counters",
+        "controlling",
+        "exchange",
+        "pace",
+        "transmits",
+    )
+
     def __init__(
         self,
         controlling: bool,

@@ -22,6 +22,13 @@ class LocalSide:
     @ivar behavior: what this side's NAT was measured to do.
     """
 
+    __slots__ = (
+        "_candidates",
+        "behavior",
+        "complete",
+        "session",
+    )
+
     def __init__(self, session: bytes) -> None:
         self.session = session
         self.complete = False

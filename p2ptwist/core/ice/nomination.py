@@ -19,6 +19,8 @@ class Nomination:
         or a nomination is under way.
     """
 
+    __slots__ = ("deadline",)
+
     def __init__(self) -> None:
         self.deadline: float | None = None
 

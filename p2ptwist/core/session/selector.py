@@ -61,6 +61,18 @@ class PathSelector:
     @ivar since: when L{kind} became what it is, on the same clock.
     """
 
+    __slots__ = (
+        "_heard",
+        "_openedAt",
+        "_relayUp",
+        "_relayedSince",
+        "_roundTrip",
+        "_told",
+        "_waitingSince",
+        "kind",
+        "since",
+    )
+
     def __init__(self, now: float) -> None:
         """
         Start relayed, with the relay up.
@@ -203,6 +215,11 @@ class Backoff:
     """
     The waits of one session before it punches again.
     """
+
+    __slots__ = (
+        "_attempts",
+        "_jitter",
+    )
 
     def __init__(self, jitter: Random) -> None:
         """
