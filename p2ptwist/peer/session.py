@@ -480,5 +480,6 @@ class Session:
         self.carrier.close("the session ended")
         self._answering = False
         self._streams.end(Failure(reason), whole=whole)
-        self._ready.settle(Failure(reason))
+        # In this order: who waited for this session looks for another one at once.
         self._over.settle(reason)
+        self._ready.settle(Failure(reason))

@@ -221,12 +221,14 @@ class Sessions:
             return None
         if not self._mayCall(sender):
             return None
-        self._makeRoom(sender)
+        pending = self._undecided()
         own = self._identity.publicKey
         challenge = self._randomBytes(CHALLENGE_LENGTH)
         admission = CalledAdmission(own, sender, challenge, verifySignature)
         quic = calledQUIC(self._credentials, destination)
-        return self._hold(link, reach, quic, admission, sender, envelope.session)
+        held = self._hold(link, reach, quic, admission, sender, envelope.session)
+        self._makeRoom(pending, sender)
+        return held
 
     def _mayCall(self, sender: bytes) -> bool:
         own = self._identity.publicKey
@@ -239,15 +241,17 @@ class Sessions:
             return False
         return len(self._held) < SESSION_LIMIT
 
-    def _makeRoom(self, sender: bytes) -> None:
+    def _undecided(self) -> list[Session]:
+        """
+        @return: the calls of others that are not admitted yet, the oldest first.
+        """
+        sessions = [held.session for held in self._held.values()]
+        return [each for each in sessions if not each.calling and not each.admitted]
+
+    def _makeRoom(self, pending: list[Session], sender: bytes) -> None:
         """
         Of calls that are not admitted yet there is one of each caller, the newest.
         """
-        pending = [
-            held.session
-            for held in self._held.values()
-            if not held.session.calling and not held.session.admitted
-        ]
         for session in pending:
             if session.peerKey == sender:
                 session.lose("the same peer called again", CloseCode.REPLACED.word)

@@ -437,6 +437,34 @@ class RestartTests(SessionCase):
         self.assertEqual(echoes.made[0].losses, 1)
         pairs.close()
 
+    def test_callerWithinTheCall(self) -> None:
+        """
+        A caller that is restarted in the middle of its call, and calls again: who waited for the
+        first call on the called side is served by the second.
+        """
+        pairs = self.pairs()
+        a, b = pairs.two()
+        a.echoes()
+        b.echoes()
+        a.peer.connect(b.peerID, "echo", Talks(partial(Talk, a.host))).addErrback(lambda _: None)
+        pairs.internet.advance(0.06)
+        a.host.link.cut()
+        pairs.internet.advance(0.05)
+        waiting = Talk(b.host)
+        b.peer.connect(a.peerID, "echo", Talks(partial(_same, waiting)))
+        pairs.internet.advance(0.5)
+        pairs.callers.remove(a)
+        again = pairs.caller(pairs.internet.routers["a-router"].host("again"), IDENTITIES[0])
+        again.echoes()
+        pairs.internet.runUntil(again.peer.whenLinked(), timeout=5.0)
+        new = pairs.talk(again, b)
+        pairs.internet.advance(2.0)
+        for talk in (new, waiting):
+            talk.transport.write(b"hello")
+        pairs.internet.advance(1.0)
+        self.assertEqual((new.data, waiting.data), (b"hello", b"hello"))
+        pairs.close()
+
     def test_called(self) -> None:
         """
         The called side lost its memory: the caller's session ends with a reason as soon as it is
