@@ -2,11 +2,12 @@
 A probe for a host behind a NAT: how long it takes until a session is of use.
 
 C{probe_session.py HOST:PORT} registers at the node, prints its peer ID, and echoes what comes on
-streams until it is ended.  C{probe_session.py HOST:PORT PEER-ID} registers, connects to that peer
+streams until it is ended. C{probe_session.py HOST:PORT PEER-ID} registers, connects to that peer
 once, and prints one JSON object: the seconds from the call to the first byte echoed, and to the
-first datagram of the session that came here on the direct path.  The other program prints when
-the first came there, and this one when it called, on the machine's monotonic clock.  With a number after that it says nothing for so
-many seconds, then another byte, and prints the seconds to its echo and what carried it.
+first datagram of the session that came here on the direct path. The other program prints when the
+first came there, and this one when it called, on the machine's monotonic clock. With a number after
+that it says nothing for so many seconds, then another byte, and prints the seconds to its echo and
+what carried it.
 """
 
 from __future__ import annotations
