@@ -82,6 +82,19 @@ def suite(name: str) -> Job:
     return Job(name, python("-m", "coverage", "run", *arguments), result)
 
 
+def suiteByModule(name: str, longest: Sequence[str]) -> list[Job]:
+    """
+    @param longest: the modules that take longest, which start first.
+    @return: jobs that together run one suite, a module each, so that it uses all cores.
+    """
+    folder = ROOT.joinpath(*name.split("."))
+    modules = sorted(
+        (path.stem for path in folder.glob("test_*.py")),
+        key=lambda module: (module not in longest, module),
+    )
+    return [suite(f"{name}.{module}") for module in modules]
+
+
 STATIC_GATES = (
     Job("mypy", python("-m", "mypy")),
     Job("pydoctor", python("-m", "pydoctor")),
@@ -91,7 +104,7 @@ STATIC_GATES = (
 
 # In the order in which they start: what takes longest comes first.
 TOGETHER = (
-    suite("tests.sim"),
+    *suiteByModule("tests.sim", longest=("test_sessionpaths", "test_streams", "test_weather")),
     STATIC_GATES[0],
     suite("tests.unit"),
     suite("tests.contract"),

@@ -15,7 +15,17 @@ from pathlib import Path
 from twisted.trial.unittest import SynchronousTestCase
 
 from scripts import runtests
-from scripts.runtests import ROOT, Job, runJob, runTogether, show, tallyOf
+from scripts.runtests import (
+    ALONE,
+    ROOT,
+    TOGETHER,
+    Job,
+    runJob,
+    runTogether,
+    show,
+    suiteByModule,
+    tallyOf,
+)
 from scripts.trialsuite import Tally
 
 
@@ -108,6 +118,29 @@ class JobTests(SynchronousTestCase):
         jobs = [Job(str(n), (sys.executable, "-c", f"exit({n} % 2)")) for n in range(4)]
         with redirect_stdout(io.StringIO()):
             self.assertEqual(runTogether(jobs).failed, 2)
+
+
+class PlanTests(SynchronousTestCase):
+    """
+    The plan leaves nothing out.
+    """
+
+    def test_everyModule(self) -> None:
+        """
+        A suite that is run module by module is run whole, the longest modules first.
+        """
+        names = [job.name for job in suiteByModule("tests.sim", longest=("test_weather",))]
+        self.assertEqual(names[0], "tests.sim.test_weather")
+        there = {f"tests.sim.{path.stem}" for path in (ROOT / "tests/sim").glob("test_*.py")}
+        self.assertEqual((set(names), len(names)), (there, len(there)))
+
+    def test_everySuite(self) -> None:
+        """
+        Every folder of tests is a suite that is run.
+        """
+        run = {job.name.split(".")[1] for job in (*TOGETHER, *ALONE) if job.result}
+        there = {path.parent.name for path in (ROOT / "tests").glob("*/__init__.py")}
+        self.assertEqual(run, there)
 
 
 class ProgramTests(SynchronousTestCase):
