@@ -248,8 +248,10 @@ class SocketCases(Cases):
 
     async def test_unreachable(self) -> None:
         """
-        A socket that is bound to the loopback address cannot connect elsewhere.
+        A socket that is bound to the loopback address cannot connect elsewhere: a host with a way
+        there objects to the address, and one without to the way.
         """
         sock = self.stream()
         sock.bind((LOOPBACK, 0))
-        self.assertEqual(sock.connect_ex(("198.51.100.1", 9)), errno.EINVAL)
+        error = sock.connect_ex(("198.51.100.1", 9))
+        self.assertIn(error, (errno.EINVAL, errno.ENETUNREACH))

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import subprocess
 import sys
 from contextlib import redirect_stdout
@@ -27,6 +28,8 @@ from scripts.runtests import (
     tallyOf,
 )
 from scripts.trialsuite import Tally
+
+INTERFACES = "import socket; print([name for _, name in socket.if_nameindex()])"
 
 
 class JobTests(SynchronousTestCase):
@@ -91,6 +94,16 @@ class JobTests(SynchronousTestCase):
         """
         tally = Tally(5, 1, 2, ["failed: x", "skipped: y", "skipped: z"])
         self.assertEqual(self.suiteTally(tally, 1), tally)
+
+    def test_onLoopback(self) -> None:
+        """
+        The suites of real programs see no network but loopback, where that can be had.
+        """
+        command = runtests.onLoopback((sys.executable, "-c", INTERFACES))
+        names = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        if os.geteuid() == 0:
+            self.assertEqual(names, "['lo']\n")
+        self.assertEqual(runtests.suite("tests.sim").command[0], sys.executable)
 
     def test_suiteWithoutResult(self) -> None:
         """
