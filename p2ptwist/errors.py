@@ -19,9 +19,13 @@ __all__ = [
     "MalformedDatagram",
     "MalformedFrame",
     "NameNotResolved",
+    "NoGateway",
     "P2PError",
     "PathLost",
     "PeerUnreachable",
+    "PortMapperSilent",
+    "PortMappingError",
+    "PortMappingRefused",
     "PortUnusable",
     "PunchFailed",
     "RendezvousRefused",
@@ -170,3 +174,35 @@ class StreamRefused(_Outcome, ConnectionLost):
     def __init__(self, message: str, word: str) -> None:
         super().__init__(message)
         self.word = word
+
+
+class PortMappingError(_Outcome):
+    """
+    No router made a port mapping.
+    """
+
+
+class NoGateway(PortMappingError):
+    """
+    This host has no default router that could be asked for a port mapping.
+    """
+
+
+class PortMapperSilent(PortMappingError, TwistedTimeoutError):
+    """
+    The router does not answer in this port mapping protocol.
+    """
+
+
+class PortMappingRefused(PortMappingError):
+    """
+    The router answered that it will not make this port mapping.
+
+    @ivar code: the error code of the protocol.
+    @ivar why: the standard's name for it, such as C{"NOT_AUTHORIZED"}.
+    """
+
+    def __init__(self, message: str, code: int, why: str) -> None:
+        super().__init__(message)
+        self.code = code
+        self.why = why

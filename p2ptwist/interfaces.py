@@ -4,7 +4,7 @@ The few interfaces at which the rooms, and applications, meet.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from zope.interface import Attribute, Interface
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from twisted.python.failure import Failure
 
     from p2ptwist.core.address import HostPort
+    from p2ptwist.core.portmapping.grant import Grant, MappingRequest
     from p2ptwist.net.puncher import Punch
 
 
@@ -39,6 +40,81 @@ class IHostAddresses(Interface):
         """
         @return: every unicast address of the host's interfaces that are up, as canonical text,
             loopback addresses included, without IPv6 scopes.
+        """
+
+
+class IDefaultGateways(Interface):
+    """
+    A reactor, or an adapter for one, that knows its host's default routers.
+    """
+
+    def defaultGateways() -> Sequence[str]:
+        """
+        @return: the literal addresses of the default routers, the best first, IPv4 and IPv6; a
+            link-local IPv6 address with its scope where the host has any, as in C{fe80::1%eth0}.
+        """
+
+
+class IPortMapper(Interface):
+    """
+    One port mapping protocol, asking one default gateway.
+    """
+
+    name: str = Attribute("The protocol: C{pcp}, C{nat-pmp} or C{upnp}.")
+    gateway: str = Attribute("The literal address of the one router that is ever contacted.")
+    restarted: Callable[[], object] | None = Attribute(
+        "Called when the router lets it be known that its mappings are gone.  A protocol that "
+        "has no such word never calls it."
+    )
+
+    def request(wanted: MappingRequest) -> Deferred[Grant]:
+        """
+        Make a mapping, or renew the one that the same transport, internal port and nonce made.
+
+        @return: a Deferred that fires with the grant, or fails with a
+            L{p2ptwist.errors.PortMappingError} after 3 s at most.  It can be cancelled.
+        """
+
+    def release(grant: Grant) -> Deferred[None]:
+        """
+        Take back what was granted.
+
+        @return: a Deferred that fires when the router has answered; fails with a
+            L{p2ptwist.errors.PortMappingError} after 3 s at most.  It can be cancelled.
+        """
+
+    def stop() -> Deferred[None]:
+        """
+        Give up what is under way, and close whatever is open.
+
+        @return: a Deferred that fires when nothing is left.
+        """
+
+
+class IPortMapping(Interface):
+    """
+    A local port that can be reached from outside, for as long as it is renewed.
+    """
+
+    transport: str = Attribute("C{udp} or C{tcp}.")
+    port: int = Attribute("The local port.")
+    external: HostPort = Attribute("The address that it is reached at, as the router says.")
+    externals: tuple[HostPort, ...] = Attribute(
+        "The same, of each address family that has a mapping, the best first."
+    )
+    mapper: str = Attribute("The protocol that made it: C{pcp}, C{nat-pmp} or C{upnp}.")
+    renewal: float = Attribute("When it is asked for again, in seconds on the reactor's clock.")
+    expiry: float = Attribute("When the router forgets it, in seconds on the reactor's clock.")
+    doubleNAT: bool = Attribute(
+        "Whether another NAT is in front of the router, so that C{external} is not reachable from "
+        "the Internet: it is private or shared, or not what the rest of the world sees."
+    )
+
+    def release() -> Deferred[None]:
+        """
+        Take it back, and renew it no more.
+
+        @return: a Deferred that fires when the router has answered, or has been given up.
         """
 
 

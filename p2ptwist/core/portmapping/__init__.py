@@ -1,0 +1,3 @@
+"""
+What PCP (RFC 6887) and NAT-PMP (RFC 6886) say, and what a router grants.
+"""
