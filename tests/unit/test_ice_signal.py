@@ -5,14 +5,16 @@ Tests for L{p2ptwist.core.ice.signal}.
 from __future__ import annotations
 
 import contextlib
+from dataclasses import replace
 
-from hypothesis import example, given
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from p2ptwist.core.address import HostPort, canonicalHost
 from p2ptwist.core.errors import MalformedDatagram
 from p2ptwist.core.ice.candidate import CANDIDATE_LIMIT, Candidate, CandidateType
+from p2ptwist.core.ice.details import LIFETIME_LIMIT, encodeDetails
 from p2ptwist.core.ice.signal import (
     REASON_LIMIT,
     SIGNAL_LIMIT,
@@ -24,7 +26,13 @@ from p2ptwist.core.ice.signal import (
     decodeSignal,
     encodeSignal,
 )
-from p2ptwist.core.nat import NATBehavior, NATFiltering, NATMapping
+from p2ptwist.core.nat import (
+    STEP_LIMIT,
+    NATBehavior,
+    NATFiltering,
+    NATMapping,
+    PortAllocation,
+)
 
 SESSION = b"12345678"
 CREDENTIAL = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
@@ -35,11 +43,29 @@ candidates = st.builds(
     Candidate, st.sampled_from(CandidateType), addresses, st.integers(1, 2**31 - 1)
 )
 candidateLists = st.lists(candidates, max_size=CANDIDATE_LIMIT).map(tuple)
-behaviors = st.builds(
-    NATBehavior,
-    st.sampled_from([None, *NATMapping]),
-    st.sampled_from([None, *NATFiltering]),
+allocations: st.SearchStrategy[tuple[PortAllocation | None, int | None]] = st.one_of(
+    st.tuples(st.sampled_from([None, *PortAllocation]), st.none()),
+    st.tuples(
+        st.just(PortAllocation.SEQUENTIAL), st.integers(-STEP_LIMIT, STEP_LIMIT).filter(bool)
+    ),
 )
+
+
+@st.composite
+def behaviors(draw: st.DrawFn) -> NATBehavior:
+    """
+    @return: anything that may be known of a NAT.
+    """
+    allocation, step = draw(allocations)
+    return NATBehavior(
+        draw(st.sampled_from([None, *NATMapping])),
+        draw(st.sampled_from([None, *NATFiltering])),
+        allocation,
+        step,
+        draw(st.sampled_from([None, False, True])),
+        draw(st.sampled_from([None, *NATMapping])),
+        draw(st.one_of(st.none(), st.integers(1, LIFETIME_LIMIT).map(float))),
+    )
 
 
 def credentials(shortest: int, longest: int) -> st.SearchStrategy[bytes]:
@@ -58,7 +84,7 @@ descriptions = st.builds(
     credentials(22, 64),
     candidateLists,
     st.booleans(),
-    behaviors,
+    behaviors(),
 )
 moreCandidates = st.builds(
     MoreCandidates,
@@ -66,7 +92,7 @@ moreCandidates = st.builds(
     st.integers(0, 255),
     candidateLists,
     st.booleans(),
-    behaviors,
+    behaviors(),
 )
 goodbyes = st.builds(
     Goodbye,
@@ -124,6 +150,38 @@ class RoundTripTests(SynchronousTestCase):
         """
         self.assertEqual(encodeSignal(OFFER), OFFER_BYTES)
         self.assertEqual(decodeSignal(OFFER_BYTES), OFFER)
+
+    def test_details(self) -> None:
+        """
+        What else is known of a NAT follows the candidates, and what is not known is not sent.
+        """
+        details = bytes.fromhex("010602fe0103001e")
+        behavior = replace(
+            OFFER.behavior,
+            allocation=PortAllocation.SEQUENTIAL,
+            step=-2,
+            hairpinning=False,
+            tcpMapping=NATMapping.ADDRESS_AND_PORT_DEPENDENT,
+            lifetime=30.0,
+        )
+        offer = replace(OFFER, behavior=behavior)
+        self.assertEqual(encodeSignal(offer), OFFER_BYTES + details)
+        self.assertEqual(decodeSignal(OFFER_BYTES + details), offer)
+
+    def test_lifetimeRounded(self) -> None:
+        """
+        A lifetime is told in whole seconds, never more than it is, and as much as there is room
+        for.
+        """
+        for lifetime, told in ((29.9, 29), (1e6, LIFETIME_LIMIT)):
+            data = encodeDetails(NATBehavior(lifetime=lifetime))
+            self.assertEqual(int.from_bytes(data[-2:], "big"), told)
+
+    def test_laterExtensions(self) -> None:
+        """
+        Extensions of types that are not known are skipped.
+        """
+        self.assertEqual(decodeSignal(OFFER_BYTES + b"\x02\x03abc\x07\x00"), OFFER)
 
     def test_passwordIsNotShown(self) -> None:
         """
@@ -193,11 +251,16 @@ class MalformedTests(SynchronousTestCase):
     @given(st.one_of(descriptions, moreCandidates), st.data())
     def test_truncated(self, signal: Signal, data: st.DataObject) -> None:
         """
-        A description or a list of candidates that is cut short is refused, and so is one with
-        something after its end.
+        A description or a list of candidates that is cut short is refused, unless the extensions
+        are cut off as a whole, and so is one with something after its end.
         """
+        assert not isinstance(signal, Goodbye)
         encoded = encodeSignal(signal)
+        plain = replace(
+            signal, behavior=NATBehavior(signal.behavior.mapping, signal.behavior.filtering)
+        )
         length = data.draw(st.integers(0, len(encoded) - 1))
+        assume(length != len(encodeSignal(plain)))
         self.assertRaises(MalformedDatagram, decodeSignal, encoded[:length])
         self.assertRaises(MalformedDatagram, decodeSignal, encoded + b"\0")
 
@@ -224,6 +287,18 @@ class MalformedTests(SynchronousTestCase):
             "candidate type": more + b"\0\0\0\0\x01" + bytes.fromhex("0504000000011388c0000201"),
             "no priority": more + b"\0\0\0\0\x01" + bytes.fromhex("0104000000001388c0000201"),
             "priority": more + b"\0\0\0\0\x01" + bytes.fromhex("0104800000001388c0000201"),
+            "short details": OFFER_BYTES + b"\x01\x05\0\0\0\0\0",
+            "long details": OFFER_BYTES + b"\x01\x07\0\0\0\0\0\0\0",
+            "allocation": OFFER_BYTES + bytes.fromhex("0106 04 00 00 00 0000"),
+            "step": OFFER_BYTES + bytes.fromhex("0106 02 0b 00 00 0000"),
+            "step down": OFFER_BYTES + bytes.fromhex("0106 02 f5 00 00 0000"),
+            "step of random ports": OFFER_BYTES + bytes.fromhex("0106 03 01 00 00 0000"),
+            "hairpinning": OFFER_BYTES + bytes.fromhex("0106 00 00 03 00 0000"),
+            "TCP mapping": OFFER_BYTES + bytes.fromhex("0106 00 00 00 04 0000"),
+            "details twice": OFFER_BYTES + 2 * bytes.fromhex("0106 01 00 00 00 0000"),
+            "descending": OFFER_BYTES + b"\x03\0\x02\0",
+            "type zero": OFFER_BYTES + b"\0\0",
+            "no length": OFFER_BYTES + b"\x02",
             "no port": more + b"\0\0\0\0\x01" + bytes.fromhex("0104000000010000c0000201"),
         }
         for name, data in cases.items():

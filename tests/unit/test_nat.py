@@ -4,11 +4,19 @@ Tests for L{p2ptwist.core.nat} and L{p2ptwist.core.behavior}.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from twisted.trial.unittest import SynchronousTestCase
 
 from p2ptwist.core.address import HostPort
 from p2ptwist.core.behavior import Evidence, Response
-from p2ptwist.core.nat import UNKNOWN_BEHAVIOR, NATBehavior, NATFiltering, NATMapping
+from p2ptwist.core.nat import (
+    UNKNOWN_BEHAVIOR,
+    NATBehavior,
+    NATFiltering,
+    NATMapping,
+    PortAllocation,
+)
 
 A1P1 = ("192.0.2.1", 3478)
 A1P2 = ("192.0.2.1", 3479)
@@ -43,6 +51,22 @@ class DescriptionTests(SynchronousTestCase):
             str(NATBehavior(NATMapping.ADDRESS_DEPENDENT)),
             "address-dependent mapping with unknown filtering",
         )
+
+    def test_ports(self) -> None:
+        """
+        Which ports come next matters, and is told, where the mapping depends on the destination.
+        """
+        dependent = NATBehavior(
+            NATMapping.ADDRESS_DEPENDENT,
+            NATFiltering.ADDRESS_DEPENDENT,
+            PortAllocation.SEQUENTIAL,
+        )
+        self.assertEqual(
+            str(dependent),
+            "address-dependent mapping with address-dependent filtering and sequential ports",
+        )
+        for mapping in (None, NATMapping.ENDPOINT_INDEPENDENT):
+            self.assertNotIn("ports", str(replace(dependent, mapping=mapping)))
 
 
 class MappingTests(SynchronousTestCase):

@@ -16,6 +16,7 @@ from ipaddress import ip_address
 from p2ptwist.core.address import HostPort, canonicalHost, parseHost
 from p2ptwist.core.errors import MalformedDatagram
 from p2ptwist.core.ice.candidate import CANDIDATE_LIMIT, Candidate, CandidateType
+from p2ptwist.core.ice.details import addDetails, encodeDetails
 from p2ptwist.core.nat import NATBehavior, NATFiltering, NATMapping
 
 VERSION = 1
@@ -23,7 +24,8 @@ SESSION_LENGTH = 8  # bytes; told apart among the few sessions of one pair of pe
 FRAGMENT_LENGTH = (4, 32)  # bytes of a user name fragment; RFC 8445 section 5.3 wants 24 bits
 PASSWORD_LENGTH = (22, 64)  # bytes of a password; RFC 8445 section 5.3 wants 128 bits
 REASON_LIMIT = 200  # bytes of text, for a person to read
-# 24 candidates of 24 bytes, the two longest strings, a header: well below one frame of a link.
+# 24 candidates of 24 bytes, the two longest strings, a header, extensions: well below one frame of
+# a link.
 SIGNAL_LIMIT = 1024  # bytes
 
 _HEADER = struct.Struct("!BB8s")
@@ -31,6 +33,7 @@ _CANDIDATE = struct.Struct("!BBIH")
 _ADDRESS_LENGTH = {4: 4, 6: 16}
 # RFC 8445 section 5.3: letters, digits, "+" and "/"; so no ":" that would split a user name.
 _CREDENTIAL = re.compile(rb"[A-Za-z0-9+/]*")
+_NAT_DETAILS = 1  # the type of the only extension so far
 
 
 class SignalType(enum.IntEnum):
@@ -129,6 +132,7 @@ def encodeSignal(signal: Signal) -> bytes:
             _encodeBehavior(signal.behavior),
             bytes((len(signal.candidates),)),
             *map(_encodeCandidate, signal.candidates),
+            _encodeExtensions(signal.behavior),
         )
     )
 
@@ -169,6 +173,10 @@ class _Reader:
         self._offset = end
         return taken
 
+    @property
+    def ended(self) -> bool:
+        return self._offset == len(self._data)
+
     def byte(self) -> int:
         return self.take(1)[0]
 
@@ -182,6 +190,7 @@ class _Reader:
 def _readCandidates(body: _Reader, session: bytes) -> MoreCandidates:
     generation, complete = body.byte(), _flag(body.byte())
     behavior, candidates = _readBehavior(body), _readCandidateList(body)
+    behavior = _readExtensions(body, behavior)
     return MoreCandidates(session, generation, candidates, complete, behavior)
 
 
@@ -189,6 +198,7 @@ def _readDescription(body: _Reader, signalType: SignalType, session: bytes) -> D
     generation, complete = body.byte(), _flag(body.byte())
     fragment, password = _readText(body, FRAGMENT_LENGTH), _readText(body, PASSWORD_LENGTH)
     behavior, candidates = _readBehavior(body), _readCandidateList(body)
+    behavior = _readExtensions(body, behavior)
     return Description(
         signalType, session, generation, fragment, password, candidates, complete, behavior
     )
@@ -233,6 +243,28 @@ def _readBehavior(body: _Reader) -> NATBehavior:
     return NATBehavior(_MAPPINGS[mapping], _FILTERINGS[filtering])
 
 
+def _encodeExtensions(behavior: NATBehavior) -> bytes:
+    details = encodeDetails(behavior)
+    return bytes((_NAT_DETAILS, len(details))) + details if details else b""
+
+
+def _readExtensions(body: _Reader, behavior: NATBehavior) -> NATBehavior:
+    """
+    Read to the end.  Types come in ascending order, so that none comes twice; what later versions
+    add is skipped.
+    """
+    last = 0
+    while not body.ended:
+        kind = body.byte()
+        value = body.take(body.byte())
+        if kind <= last:
+            raise MalformedDatagram(f"an extension of type {kind} after one of type {last}")
+        if kind == _NAT_DETAILS:
+            behavior = addDetails(behavior, value)
+        last = kind
+    return behavior
+
+
 def _encodeCandidate(candidate: Candidate) -> bytes:
     host, port = candidate.address
     parsed = parseHost(host)
@@ -243,10 +275,7 @@ def _readCandidateList(body: _Reader) -> tuple[Candidate, ...]:
     count = body.byte()
     if count > CANDIDATE_LIMIT:
         raise MalformedDatagram(f"{count} candidates in one signal")
-    candidates = tuple(_readCandidate(body) for _ in range(count))
-    if body.rest(SIGNAL_LIMIT):
-        raise MalformedDatagram("bytes after the last candidate")
-    return candidates
+    return tuple(_readCandidate(body) for _ in range(count))
 
 
 def _readCandidate(body: _Reader) -> Candidate:
