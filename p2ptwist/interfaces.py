@@ -83,6 +83,15 @@ class IPortMapper(Interface):
             L{p2ptwist.errors.PortMappingError} after 3 s at most.  It can be cancelled.
         """
 
+    def check() -> Deferred[None]:
+        """
+        Find out, cheaply, whether the router still has its mappings; C{restarted} is called when
+        it has not.  A protocol that has no cheap way does nothing.
+
+        @return: a Deferred that fires when that is done, 3 s from now at the latest.  It never
+            fails.
+        """
+
     def stop() -> Deferred[None]:
         """
         Give up what is under way, and close whatever is open.
