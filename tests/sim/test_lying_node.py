@@ -10,16 +10,20 @@ import os
 from collections import Counter
 from functools import partial
 from random import Random
-from socket import inet_aton
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, succeed
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from p2ptwist.core.address import HostPort
+from p2ptwist.core.address import HostPort, formatAddress, parseHost
+from p2ptwist.core.ice.candidate import Candidate, CandidateType
+from p2ptwist.core.ice.signal import MoreCandidates, encodeSignal
+from p2ptwist.core.nat import NATBehavior
 from p2ptwist.core.session.admission import proofText
 from p2ptwist.core.session.envelope import encodeUnknown
+from p2ptwist.core.stun.attributes import encodeAddress, encodeXORAddress
+from p2ptwist.core.stun.message import TRANSACTION_ID_LENGTH
 from p2ptwist.errors import P2PError, SessionLost, SessionRefused
 from p2ptwist.interfaces import ILink, ILinkReceiver, IWelcome
 from p2ptwist.peer.identity import Identity
@@ -179,6 +183,21 @@ class LyingNode:
         link.host.callLater(delay, link.deliver, sender, payload)
 
 
+def forms(address: HostPort) -> list[bytes]:
+    """
+    @return: an address as text, in hexadecimal, in binary with the port at either end, and as in
+        STUN's XOR-MAPPED-ADDRESS: so much of each that it is nowhere by chance.
+    """
+    host, port = address
+    number, packed = port.to_bytes(2, "big"), parseHost(host).packed
+    # Behind the first four bytes of an IPv6 address a transaction's own mask begins.
+    masked = encodeXORAddress(address, bytes(TRANSACTION_ID_LENGTH))[2:8]
+    hexadecimal = packed.hex()
+    text = [host, hexadecimal, hexadecimal.upper(), str(int.from_bytes(packed, "big"))]
+    binary = [packed + number, number + packed, masked, masked[2:] + masked[:2]]
+    return [each.encode() for each in text] + binary
+
+
 class Run:
     """
     Alice calls Bob; Mallory is there too, and the node is hers.
@@ -228,10 +247,7 @@ class Run:
         for peer in self.peers.values():
             assert peer._reach is not None
             for candidate in peer._reach.local.candidates():
-                host, port = candidate.address
-                if ":" not in host:
-                    number, packed = port.to_bytes(2, "big"), inet_aton(host)
-                    secrets += [host.encode(), packed + number, number + packed]
+                secrets += forms(candidate.address)
         return secrets
 
     def close(self) -> None:
@@ -281,6 +297,23 @@ class LyingNodeTests(SessionCase):
         run.close()
         self.assertEqual(self.flushLoggedErrors(), [])
         return outcome
+
+    def test_forms(self) -> None:
+        """
+        What the other tests look for is what a signal, a STUN message and a log would show.
+        """
+        for host in ("198.51.100.7", "2001:db8::7"):
+            address = (host, 41641)
+            candidate = Candidate(CandidateType.HOST, address, 1)
+            signal = MoreCandidates(bytes(8), 0, (candidate,), True, NATBehavior(None, None))
+            transaction = bytes(range(TRANSACTION_ID_LENGTH))
+            for shown in (
+                encodeSignal(signal),
+                encodeXORAddress(address, transaction),
+                encodeAddress(address),
+                formatAddress(address).encode(),
+            ):
+                self.assertTrue([form for form in forms(address) if form in shown], shown)
 
     def test_lies(self) -> None:
         """
