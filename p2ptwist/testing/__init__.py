@@ -23,8 +23,10 @@ from p2ptwist.testing.nat import (
     Firewall,
     Hairpinning,
     Mapping,
+    Pooling,
     PortAllocation,
     Uninvited,
+    WhenFull,
 )
 from p2ptwist.testing.report import StillPending
 from p2ptwist.testing.router import Router
@@ -40,6 +42,7 @@ __all__ = [
     "Internet",
     "Link",
     "Mapping",
+    "Pooling",
     "PortAllocation",
     "Router",
     "StillPending",
@@ -47,5 +50,6 @@ __all__ = [
     "Trace",
     "TraceEntry",
     "Uninvited",
+    "WhenFull",
     "Wire",
 ]

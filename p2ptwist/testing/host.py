@@ -31,7 +31,7 @@ from twisted.internet.interfaces import (
 from twisted.internet.protocol import ClientFactory, DatagramProtocol, P, ServerFactory
 from zope.interface import implementer
 
-from p2ptwist.interfaces import IHostAddresses
+from p2ptwist.interfaces import IDefaultGateways, IHostAddresses
 from p2ptwist.testing.clock import DelayedCall
 from p2ptwist.testing.counters import Counters
 from p2ptwist.testing.dns import FirstAddress, Resolver
@@ -54,6 +54,7 @@ if TYPE_CHECKING:
     IReactorFromThreads,
     IReactorPluggableNameResolver,
     IHostAddresses,
+    IDefaultGateways,
 )
 class Host:
     """
@@ -160,6 +161,15 @@ class Host:
         See L{IHostAddresses.hostAddresses}.
         """
         return self._stack.addresses()
+
+    def defaultGateways(self) -> Sequence[str]:
+        """
+        See L{IDefaultGateways.defaultGateways}.
+
+        @return: the routers of this host's LANs, those of its first interface first.  The public
+            network's routers have no address.
+        """
+        return self._stack.gateways()
 
     # IReactorTime
 

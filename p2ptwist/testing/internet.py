@@ -4,7 +4,7 @@ The simulated Internet itself.
 
 from __future__ import annotations
 
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from typing import Any, TypeVar
 from unittest import TestCase
 
@@ -20,8 +20,9 @@ from p2ptwist.testing.link import Link
 from p2ptwist.testing.nat import NAT, Firewall
 from p2ptwist.testing.network import Network, isPrivate
 from p2ptwist.testing.pcap import capture
+from p2ptwist.testing.placement import placement
 from p2ptwist.testing.report import StillPending, TraceOnFailure, describePending
-from p2ptwist.testing.router import Router, placement
+from p2ptwist.testing.router import Router
 from p2ptwist.testing.stack import Interface
 from p2ptwist.testing.trace import TRACE_LENGTH, Trace
 from p2ptwist.testing.world import World
@@ -102,6 +103,7 @@ class Internet:
         name: str,
         external: str | None = None,
         *,
+        pool: Sequence[str] = (),
         nat: NAT | None = None,
         lan: str | None = None,
         prefix6: str | None = None,
@@ -116,6 +118,7 @@ class Internet:
 
         @param name: how it is called in a trace.
         @param external: its public IPv4 address.
+        @param pool: more public IPv4 addresses that it translates to.
         @param nat: how it translates.
         @param lan: the IPv4 prefix of its LAN; by default C{192.168.1.0/24} behind NAT: the
             same for all homes, as in reality.
@@ -123,9 +126,9 @@ class Internet:
         @param firewall: how it filters where it does not translate.
         @param link: its link.
         """
-        if external is not None:
-            self._requirePublic(external)
-        place = placement(name, self._public, 1, external, lan, prefix6)
+        for address in pool if external is None else (external, *pool):
+            self._requirePublic(address)
+        place = placement(name, self._public, 1, external, pool, lan, prefix6)
         router = self.routers[name] = Router(
             self._world, place, nat or NAT(), firewall or Firewall(), link or Link()
         )

@@ -6,123 +6,47 @@ It is pure: it is told the time, and is asked about addresses.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Collection
 from random import Random
-from typing import TypeAlias
 
 from p2ptwist.core.address import HostPort
-from p2ptwist.testing.nat import NAT, OWN_STACK_TIMEOUT, PortAllocation
+from p2ptwist.testing.allocation import IdentityAllocator, Key, PortAllocator
+from p2ptwist.testing.forwards import Forward, Forwards
+from p2ptwist.testing.mappingentry import MappingEntry, Session, singleFlow
+from p2ptwist.testing.nat import NAT, OWN_STACK_TIMEOUT, WhenFull
 from p2ptwist.testing.packet import Payload, Protocol, Segment, TCPFlag
 
 # One mapping may be used to spray every port of a peer; the oldest destinations make room.
 MAX_SESSIONS = 65_536
 
-_Key: TypeAlias = tuple[str | int, ...]
-_Free: TypeAlias = Callable[[HostPort], bool]
-
-
-class _Session:
-    """
-    What a mapping knows of the remote addresses of one filtering key.
-    """
-
-    __slots__ = ("closing", "expires", "replied")
-
-    def __init__(self) -> None:
-        self.expires = 0.0
-        self.replied = False
-        self.closing = False
-
-
-class MappingEntry:
-    """
-    One mapping.
-
-    @ivar protocol: UDP or TCP.
-    @ivar inside: the inside address.
-    @ivar external: the external address that stands for it.
-    @ivar key: the mapping key of the remote addresses that it is for.
-    @ivar expires: when it is forgotten unless it is used.
-    """
-
-    __slots__ = ("expires", "external", "inside", "key", "protocol", "sessions")
-
-    def __init__(self, protocol: Protocol, inside: HostPort, external: HostPort, key: _Key) -> None:
-        self.protocol = protocol
-        self.inside = inside
-        self.external = external
-        self.key = key
-        self.expires = 0.0
-        self.sessions: dict[_Key, _Session] = {}
-
-
-class PortAllocator:
-    """
-    Chooses the external address of new mappings.
-    """
-
-    def __init__(self, nat: NAT, externalHost: str, random: Random) -> None:
-        """
-        @param nat: how to choose.
-        @param externalHost: the address whose ports are given out.
-        @param random: where randomness comes from.
-        """
-        self._nat = nat
-        self._host = externalHost
-        self._random = random
-        self._next = random.randint(nat.firstPort, nat.lastPort)
-
-    def allocate(self, inside: HostPort, isFree: _Free) -> HostPort | None:
-        """
-        @param inside: whom it is for.
-        @param isFree: tells whether an external address may be taken.
-        @return: an external address, or C{None} when none is free.
-        """
-        allocation = self._nat.allocation
-        if allocation is PortAllocation.SEQUENTIAL:
-            return self._allocateFrom(self._next, self._nat.portStep, isFree)
-        if allocation is PortAllocation.PRESERVING:
-            preserved = (self._host, inside[1])
-            if isFree(preserved):
-                return preserved
-        start = self._random.randint(self._nat.firstPort, self._nat.lastPort)
-        return self._allocateFrom(start, 1, isFree)
-
-    def _allocateFrom(self, start: int, step: int, isFree: _Free) -> HostPort | None:
-        first, count = self._nat.firstPort, self._nat.lastPort - self._nat.firstPort + 1
-        for attempt in range(count):
-            port = first + (start - first + attempt * step) % count
-            if isFree((self._host, port)):
-                self._next = first + (port - first + step) % count
-                return (self._host, port)
-        return None
-
-
-class IdentityAllocator:
-    """
-    Translates nothing: what a firewall allocates.
-    """
-
-    def allocate(self, inside: HostPort, isFree: _Free) -> HostPort | None:
-        """
-        @return: C{inside} itself.
-        """
-        return inside
-
 
 class NATTable:
     """
     The mappings of one router.
+
+    Some flows have a mapping to themselves, whatever the NAT's kind: those that clash with one of
+    the router's own, and those of explicit mappings.  It lives for as long as the flow does.
+
+    @ivar nat: how it maps and filters.
+    @ivar forwards: the explicit mappings.
     """
 
-    def __init__(self, nat: NAT, allocator: PortAllocator | IdentityAllocator) -> None:
+    def __init__(
+        self, nat: NAT, allocator: PortAllocator | IdentityAllocator, random: Random
+    ) -> None:
         """
         @param nat: how to map and to filter.
         @param allocator: chooses external addresses.
+        @param random: decides how long mappings live that end by themselves.
         """
         self.nat = nat
+        self.forwards = Forwards()
         self._allocator = allocator
-        self._byInside: dict[tuple[Protocol, HostPort, _Key], MappingEntry] = {}
+        self._random = random
+        self._byHost: dict[str, dict[MappingEntry, None]] = {}
+        self._singleFlows = 0
+        self._byInside: dict[tuple[Protocol, HostPort, Key], MappingEntry] = {}
         self._byExternal: dict[tuple[Protocol, HostPort], list[MappingEntry]] = {}
         # Flows of the router's own stack (Uninvited.ACCEPT), and when each is forgotten.
         self._ownFlows: dict[tuple[Protocol, HostPort, HostPort], float] = {}
@@ -151,16 +75,20 @@ class NATTable:
             TCP segment of no known connection, or no port is free.
         """
         entry = self._find(protocol, inside, remote, now)
+        key = self._filteringOf[protocol].key(remote)
+        session = entry.sessions.get(key) if entry else None
+        if session is not None and session.expires <= now:
+            session = None
+        if session is None and self.forwards:
+            entry = self._forwardOutbound(protocol, inside, remote, now) or entry
         if entry is None:
             if isinstance(payload, Segment) and not payload.flags & TCPFlag.SYN:
                 return None
             entry = self._create(protocol, inside, remote, now)
             if entry is None:
                 return None
-        key = self._filteringOf[protocol].key(remote)
-        session = entry.sessions.get(key)
-        if session is None or session.expires <= now:
-            session = self._newSession(entry, key, now)
+        if session is None:
+            session = self._newSession(entry, key, now, isInbound=False)
         self._touch(entry, session, payload, now, outbound=True)
         return entry.external
 
@@ -175,11 +103,32 @@ class NATTable:
         if self._isOwnFlow(protocol, external, remote, now):
             return None
         found = self._findInbound(protocol, external, remote, now)
+        if found is None and self.forwards:
+            found = self._forwardInbound(protocol, external, remote, now)
         if found is None:
             return None
         entry, session = found
         self._touch(entry, session, payload, now, outbound=False)
         return entry.inside
+
+    def isBlocked(self, protocol: Protocol, remote: HostPort) -> bool:
+        """
+        @return: whether packets to and from C{remote} are dropped in any case.
+        """
+        ports = self.nat.udpPorts
+        return ports is not None and protocol is Protocol.UDP and remote[1] not in ports
+
+    def mayForward(
+        self, protocol: Protocol, external: HostPort, inside: HostPort, now: float
+    ) -> bool:
+        """
+        @return: whether C{external} is nobody else's, so that it may be mapped to C{inside}.
+        """
+        forward = self.forwards.ofExternal(protocol, external, now)
+        if forward is not None and forward.inside != inside:
+            return False
+        sharing = self._byExternal.get((protocol, external), ())
+        return all(each.inside == inside or each.expires <= now for each in sharing)
 
     def errorFor(
         self, protocol: Protocol, external: HostPort, remote: HostPort, now: float
@@ -215,12 +164,12 @@ class NATTable:
     ) -> bool:
         return bool(self._ownFlows) and self._ownFlows.get((protocol, external, remote), 0.0) > now
 
-    def _newSession(self, entry: MappingEntry, key: _Key, now: float) -> _Session:
+    def _newSession(self, entry: MappingEntry, key: Key, now: float, isInbound: bool) -> Session:
         if len(entry.sessions) >= MAX_SESSIONS:
             entry.sessions = {k: each for k, each in entry.sessions.items() if each.expires > now}
             if len(entry.sessions) >= MAX_SESSIONS:
                 entry.sessions.pop(next(iter(entry.sessions)))
-        session = entry.sessions[key] = _Session()
+        session = entry.sessions[key] = Session(isInbound)
         return session
 
     def _find(
@@ -229,13 +178,16 @@ class NATTable:
         """
         @return: the living mapping for packets from C{inside} to C{remote}.
         """
+        if self._singleFlows:
+            single = self._live((protocol, inside, singleFlow(remote)), now)
+            if single is not None:
+                return single
         entry = self._live((protocol, inside, self._mappingOf[protocol].key(remote)), now)
         if entry is not None and self._isOwnFlow(protocol, entry.external, remote, now):
-            # The flow clashes with one of the router's own, so it has a mapping to itself.
-            return self._live((protocol, inside, ("clash", *remote)), now)
+            return None
         return entry
 
-    def _live(self, key: tuple[Protocol, HostPort, _Key], now: float) -> MappingEntry | None:
+    def _live(self, key: tuple[Protocol, HostPort, Key], now: float) -> MappingEntry | None:
         entry = self._byInside.get(key)
         if entry is not None and entry.expires <= now:
             self._forget(entry)
@@ -245,48 +197,125 @@ class NATTable:
     def _create(
         self, protocol: Protocol, inside: HostPort, remote: HostPort, now: float
     ) -> MappingEntry | None:
-        if len(self._byInside) >= self.nat.maxMappings:
-            for stale in [e for e in self._byInside.values() if e.expires <= now]:
-                self._forget(stale)
-            if len(self._byInside) >= self.nat.maxMappings:
-                return None
-        key: _Key = self._mappingOf[protocol].key(remote)
+        if not self._makeRoom(inside[0], now):
+            return None
+        key: Key = self._mappingOf[protocol].key(remote)
         if (protocol, inside, key) in self._byInside:
-            key = ("clash", *remote)
+            key = singleFlow(remote)  # one of the router's own flows is in its way
 
         def isFree(external: HostPort) -> bool:
-            return self._isFree(protocol, external, key, remote, now)
+            return self._isFree(protocol, inside, external, key, remote, now)
 
-        external = self._allocator.allocate(inside, isFree)
+        external = self._allocator.allocate(inside, key, isFree, now)
         if external is None:
             return None
-        entry = MappingEntry(protocol, inside, external, key)
+        return self._remember(protocol, inside, external, key, now)
+
+    def _remember(
+        self, protocol: Protocol, inside: HostPort, external: HostPort, key: Key, now: float
+    ) -> MappingEntry:
+        life = self.nat.udpLife
+        limited = life is not None and protocol is Protocol.UDP
+        end = now + self._random.uniform(*life) if life and limited else math.inf
+        entry = MappingEntry(protocol, inside, external, key, end)
         self._byInside[protocol, inside, key] = entry
         self._byExternal.setdefault((protocol, external), []).append(entry)
+        self._byHost.setdefault(inside[0], {})[entry] = None
+        self._singleFlows += entry.isSingleFlow()
         return entry
 
+    def _makeRoom(self, host: str, now: float) -> bool:
+        """
+        @return: whether there may be one more mapping for an inside host.
+        """
+        perHost = self.nat.maxMappingsPerHost
+        if perHost is not None and not self._shrink(self._byHost.get(host, {}), perHost, now):
+            return False
+        return self._shrink(self._byInside.values(), self.nat.maxMappings, now)
+
+    def _shrink(self, entries: Collection[MappingEntry], limit: int, now: float) -> bool:
+        """
+        Make C{entries}, oldest first, fewer than C{limit}.
+
+        @return: whether they are.
+        """
+        if len(entries) < limit:
+            return True
+        for stale in [entry for entry in entries if entry.expires <= now]:
+            self._forget(stale)
+        if len(entries) >= limit and self.nat.whenFull is WhenFull.EVICT:
+            self._forget(next(iter(entries)))
+        return len(entries) < limit
+
     def _isFree(
-        self, protocol: Protocol, external: HostPort, key: _Key, remote: HostPort, now: float
+        self,
+        protocol: Protocol,
+        inside: HostPort,
+        external: HostPort,
+        key: Key,
+        remote: HostPort,
+        now: float,
     ) -> bool:
         if self._isOwnFlow(protocol, external, remote, now):
+            return False
+        forward = self.forwards.ofExternal(protocol, external, now) if self.forwards else None
+        if forward is not None and forward.inside != inside:
             return False
         for entry in list(self._byExternal.get((protocol, external), ())):
             if entry.expires <= now:
                 self._forget(entry)
+            elif entry.inside == inside and entry.isSingleFlow():
+                continue  # a flow of the explicit mapping that this one may share a port with
             elif not self.nat.portOverloading or entry.key == key:
                 return False
         return True
 
     def _forget(self, entry: MappingEntry) -> None:
         del self._byInside[entry.protocol, entry.inside, entry.key]
+        del self._byHost[entry.inside[0]][entry]
+        self._singleFlows -= entry.isSingleFlow()
         sharing = self._byExternal[entry.protocol, entry.external]
         sharing.remove(entry)
         if not sharing:
             del self._byExternal[entry.protocol, entry.external]
 
+    # Explicit mappings
+
+    def _forwardOutbound(
+        self, protocol: Protocol, inside: HostPort, remote: HostPort, now: float
+    ) -> MappingEntry | None:
+        forward = self.forwards.ofInside(protocol, inside, now)
+        if forward is None or not forward.mapsOutgoing or not self._makeRoom(inside[0], now):
+            return None
+        return self._forwardFlow(forward, remote, now)
+
+    def _forwardInbound(
+        self, protocol: Protocol, external: HostPort, remote: HostPort, now: float
+    ) -> tuple[MappingEntry, Session] | None:
+        forward = self.forwards.ofExternal(protocol, external, now)
+        if forward is None:
+            return None
+        key = self._filteringOf[protocol].key(remote)
+        other = self._find(protocol, forward.inside, remote, now)
+        session = other.sessions.get(key) if other else None
+        if other is not None and session is not None and session.expires > now:
+            # As in Linux, one pair of addresses has one flow, and that has another port.
+            return None if key == remote else (other, session)
+        if not self._makeRoom(forward.inside[0], now):
+            return None
+        entry = self._forwardFlow(forward, remote, now)
+        return entry, self._newSession(entry, key, now, isInbound=True)
+
+    def _forwardFlow(self, forward: Forward, remote: HostPort, now: float) -> MappingEntry:
+        key = singleFlow(remote)
+        stale = self._byInside.get((forward.protocol, forward.inside, key))
+        if stale is not None:
+            self._forget(stale)
+        return self._remember(forward.protocol, forward.inside, forward.external, key, now)
+
     def _findInbound(
         self, protocol: Protocol, external: HostPort, remote: HostPort, now: float
-    ) -> tuple[MappingEntry, _Session] | None:
+    ) -> tuple[MappingEntry, Session] | None:
         key = self._filteringOf[protocol].key(remote)
         for entry in self._byExternal.get((protocol, external), ()):
             session = entry.sessions.get(key)
@@ -295,28 +324,26 @@ class NATTable:
         return None
 
     def _touch(
-        self, entry: MappingEntry, session: _Session, payload: Payload, now: float, outbound: bool
+        self, entry: MappingEntry, session: Session, payload: Payload, now: float, outbound: bool
     ) -> None:
         """
         A packet uses a mapping: extend its life.
         """
         if isinstance(payload, Segment):
             self._touchConnection(session, payload, now, outbound)
-        elif outbound or self.nat.refreshInbound:
-            session.expires = now + self.nat.udpTimeout
-        else:
-            return
-        if entry.expires < session.expires or entry.protocol is Protocol.TCP:
             entry.expires = max(each.expires for each in entry.sessions.values())
+        elif outbound or session.isInbound or self.nat.refreshInbound:
+            session.expires = now + self.nat.udpTimeout
+            entry.expires = min(session.expires, entry.end)
 
     def _touchConnection(
-        self, session: _Session, segment: Segment, now: float, outbound: bool
+        self, session: Session, segment: Segment, now: float, outbound: bool
     ) -> None:
         if segment.flags & TCPFlag.SYN and outbound:
             session.closing = False
         if segment.flags & (TCPFlag.FIN | TCPFlag.RST):
             session.closing = True
-        if not outbound:
+        if outbound == session.isInbound:
             session.replied = True
         established = session.replied and not session.closing
         session.expires = now + (

@@ -40,6 +40,7 @@ class Network:
 
     @ivar name: how it is called in a trace.
     @ivar counters: what it dropped.
+    @ivar gateways: the addresses of its default routers.
     """
 
     def __init__(
@@ -58,6 +59,7 @@ class Network:
         self._gateway = gateway
         self._neighbors: dict[str, Deliver] = {}
         self._prefixes: dict[IPNetwork, Deliver] = {}
+        self.gateways: list[str] = []
 
     def attach(self, host: str, deliver: Deliver) -> None:
         """

@@ -5,17 +5,17 @@ Routers: a LAN behind an address, with NAT for IPv4 and a stateful firewall for 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from ipaddress import ip_network
 
 from p2ptwist.core.address import HostPort, canonicalHost, formatAddress
 from p2ptwist.core.errors import LocalUsageError
+from p2ptwist.testing.allocation import IdentityAllocator, PortAllocator
 from p2ptwist.testing.counters import Counters
 from p2ptwist.testing.host import Host
 from p2ptwist.testing.link import Link, Wire
+from p2ptwist.testing.mappingentry import MappingEntry
 from p2ptwist.testing.nat import NAT, Firewall, Hairpinning, Uninvited
-from p2ptwist.testing.nattable import IdentityAllocator, MappingEntry, NATTable, PortAllocator
-from p2ptwist.testing.network import IPNetwork, Network
+from p2ptwist.testing.nattable import NATTable
+from p2ptwist.testing.network import Network
 from p2ptwist.testing.packet import (
     ICMPError,
     Packet,
@@ -24,32 +24,12 @@ from p2ptwist.testing.packet import (
     errorAbout,
     resetAbout,
 )
+from p2ptwist.testing.placement import Placement, hostsOf, placement, routerOf
 from p2ptwist.testing.stack import Interface
 from p2ptwist.testing.world import World
 
 # A home's Ethernet or a good wireless network, one way.
 LAN_LINK = Link(latency=0.0005)
-
-
-@dataclass(frozen=True, slots=True)
-class Placement:
-    """
-    Where a router is, and which addresses it has.
-
-    @ivar name: its name.
-    @ivar outside: the network that it is attached to.
-    @ivar depth: 1 for a router on the public network, 2 for one behind that, and so on.
-    @ivar external: its own IPv4 address there, or C{None} for a router that does not translate.
-    @ivar lan: the IPv4 prefix of its LAN, if it has one.
-    @ivar prefix6: the IPv6 prefix of its LAN, if it has one.
-    """
-
-    name: str
-    outside: Network
-    depth: int
-    external: str | None
-    lan: IPNetwork | None
-    prefix6: IPNetwork | None
 
 
 class Router:
@@ -88,7 +68,7 @@ class Router:
             above=place.outside.route,
         )
         self._freeAddresses: list[Iterator[str]] = [
-            _hostsOf(prefix) for prefix in (place.lan, place.prefix6) if prefix is not None
+            hostsOf(prefix) for prefix in (place.lan, place.prefix6) if prefix is not None
         ]
         self._attach()
         self.reboot()
@@ -144,7 +124,7 @@ class Router:
         depth = self._place.depth + 1
         if external is None:
             external = next(self._freeAddresses[0])
-        place = placement(name, self._lan, depth, external, lan, None)
+        place = placement(name, self._lan, depth, external, (), lan, None)
         return Router(self._world, place, nat or NAT(), Firewall(), link)
 
     def mappings(self) -> list[MappingEntry]:
@@ -162,11 +142,13 @@ class Router:
         self._nat = nat or self._nat
         self._reboots += 1
         random = self._world.random(f"ports of {self.name}, boot {self._reboots}")
-        self._flows = NATTable(self._firewall.asNAT(), IdentityAllocator())
+        lives = self._world.random(f"mappings of {self.name}, boot {self._reboots}")
+        self._flows = NATTable(self._firewall.asNAT(), IdentityAllocator(), lives)
         if self._external is None:
             self._table = self._flows
         else:
-            self._table = NATTable(self._nat, PortAllocator(self._nat, self._external, random))
+            hosts = (self._external, *self._place.pool)
+            self._table = NATTable(self._nat, PortAllocator(self._nat, hosts, random), lives)
 
     def changeExternal(self, external: str) -> None:
         """
@@ -184,14 +166,19 @@ class Router:
     def _attach(self) -> None:
         place = self._place
         if self._external is not None:
-            place.outside.attach(self._external, self.link.sendDown)
+            for host in (self._external, *place.pool):
+                place.outside.attach(host, self.link.sendDown)
         elif place.lan is not None:
             place.outside.attachPrefix(place.lan, self.link.sendDown)
         if place.prefix6 is not None:
             place.outside.attachPrefix(place.prefix6, self.link.sendDown)
         for prefix in (place.lan, place.prefix6):
             if prefix is not None:
-                self._lan.attach(_routerOf(prefix), self._toItself)
+                self._lan.attach(routerOf(prefix), self._toItself)
+                self._lan.gateways.append(routerOf(prefix))
+
+    def _isOwn(self, host: str) -> bool:
+        return host == self._external or host in self._place.pool
 
     def _tableFor(self, packet: Packet) -> NATTable:
         return self._flows if packet.isIPv6() else self._table
@@ -214,12 +201,15 @@ class Router:
             self._errorFromInside(packet, packet.payload)
             return
         table, now = self._tableFor(packet), self._world.clock.seconds()
+        if table.isBlocked(packet.protocol, packet.destination):
+            self._drop(packet, "UDP is blocked")
+            return
         source = table.outbound(
             packet.protocol, packet.source, packet.destination, packet.payload, now
         )
         if source is None:
             self._refuseInside(packet, table)
-        elif packet.destination[0] == self._external:
+        elif self._isOwn(packet.destination[0]):
             self._hairpin(packet, source)
         else:
             self._emit(self._translated(packet, source=source))
@@ -240,7 +230,7 @@ class Router:
         self._drop(packet, "no mapping, and none to be had")
         if (
             packet.protocol is Protocol.TCP
-            and table.nat.uninvited is not Uninvited.DROP
+            and table.nat.uninvitedOf(Protocol.TCP) is not Uninvited.DROP
             and not packet.isError()
         ):
             self._lan.route(self._refusal(packet, byReset=True))
@@ -271,6 +261,9 @@ class Router:
             self._errorFromOutside(packet, packet.payload)
             return
         table, now = self._tableFor(packet), self._world.clock.seconds()
+        if table.isBlocked(packet.protocol, packet.source):
+            self._drop(packet, "UDP is blocked")
+            return
         inside = table.inbound(
             packet.protocol, packet.destination, packet.source, packet.payload, now
         )
@@ -294,10 +287,11 @@ class Router:
 
     def _refuseOutside(self, packet: Packet, table: NATTable) -> None:
         self._drop(packet, "uninvited")
-        uninvited = table.nat.uninvited
+        uninvited = table.nat.uninvitedOf(packet.protocol)
         if uninvited is Uninvited.DROP or packet.isError():
             return
-        if uninvited is Uninvited.ACCEPT:
+        # A RST ends a flow of Linux's connection tracking that nothing else was said in.
+        if uninvited is Uninvited.ACCEPT and packet.protocol is Protocol.UDP:
             now = self._world.clock.seconds()
             table.acceptUninvited(packet.protocol, packet.destination, packet.source, now)
         byReset = packet.protocol is Protocol.TCP and uninvited is not Uninvited.ICMP
@@ -343,48 +337,3 @@ class Router:
 
     def __repr__(self) -> str:
         return f"<Router {self.name} at {self._external}>"
-
-
-def placement(
-    name: str,
-    outside: Network,
-    depth: int,
-    external: str | None,
-    lan: str | None,
-    prefix6: str | None,
-) -> Placement:
-    """
-    Make the addresses of a router complete.
-
-    @raise LocalUsageError: for a router without any prefix behind it.
-    """
-    if lan is None and external is not None:
-        lan = f"192.168.{depth}.0/24"
-    if lan is None and prefix6 is None:
-        raise LocalUsageError(f"{name} needs an external address, a LAN prefix or an IPv6 prefix")
-    return Placement(
-        name,
-        outside,
-        depth,
-        None if external is None else canonicalHost(external),
-        None if lan is None else ip_network(lan),
-        None if prefix6 is None else ip_network(prefix6),
-    )
-
-
-def _hostsOf(prefix: IPNetwork) -> Iterator[str]:
-    """
-    @return: the addresses of a LAN that hosts may have: all but the router's own, which is the
-        first.
-    """
-    first = int(prefix.network_address) + 2
-    last = int(prefix.broadcast_address)
-    family = type(prefix.network_address)
-    return (str(family(number)) for number in range(first, last))
-
-
-def _routerOf(prefix: IPNetwork) -> str:
-    """
-    @return: the address of the router on its own LAN.
-    """
-    return str(prefix.network_address + 1)

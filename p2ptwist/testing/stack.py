@@ -128,6 +128,17 @@ class Stack:
         hasIPv6 = any(":" in host for host in self._byAddress)
         return ["127.0.0.1"] + (["::1"] if hasIPv6 else []) + list(self._byAddress)
 
+    def gateways(self) -> list[str]:
+        """
+        @return: the routers of all interfaces, of those families that the interface has.
+        """
+        return [
+            gateway
+            for interface in self.interfaces
+            for gateway in interface.network.gateways
+            if any((":" in gateway) == (":" in host) for host in interface.addresses)
+        ]
+
     def hasAddress(self, host: str) -> bool:
         """
         @return: whether C{host} is this host.

@@ -11,12 +11,8 @@ from twisted.trial.unittest import SynchronousTestCase
 from p2ptwist.core.address import HostPort
 from p2ptwist.errors import LocalUsageError
 from p2ptwist.testing import NAT, Filtering, Firewall, Mapping, PortAllocation, Uninvited
-from p2ptwist.testing.nattable import (
-    MAX_SESSIONS,
-    IdentityAllocator,
-    NATTable,
-    PortAllocator,
-)
+from p2ptwist.testing.allocation import IdentityAllocator, PortAllocator
+from p2ptwist.testing.nattable import MAX_SESSIONS, NATTable
 from p2ptwist.testing.packet import Protocol, Segment, TCPFlag
 
 EXTERNAL = "203.0.113.1"
@@ -50,7 +46,7 @@ class Bench:
     """
 
     def __init__(self, nat: NAT, seed: int = 1) -> None:
-        self.table = NATTable(nat, PortAllocator(nat, EXTERNAL, Random(seed)))
+        self.table = NATTable(nat, PortAllocator(nat, [EXTERNAL], Random(seed)), Random(seed))
 
     def out(self, inside: HostPort, remote: HostPort, now: float = 0.0) -> HostPort | None:
         """
@@ -402,7 +398,7 @@ class FirewallTests(SynchronousTestCase):
         """
         Replies come in, from where the filtering allows, and nothing is translated.
         """
-        table = NATTable(Firewall(filtering=ADF).asNAT(), IdentityAllocator())
+        table = NATTable(Firewall(filtering=ADF).asNAT(), IdentityAllocator(), Random(1))
         inside = ("2001:db8:1::2", 5000)
         self.assertEqual(table.outbound(UDP, inside, FIRST, b"", 0.0), inside)
         self.assertEqual(table.inbound(UDP, inside, SECOND, b"", 0.0), inside)
