@@ -1,0 +1,155 @@
+"""
+The ladder of one punching session: rounds that both sides agree on, until one makes them meet.
+
+====================  ====================  ============================  ======================
+this side             and a steady one      and an aimed one              and a scattered one
+====================  ====================  ============================  ======================
+steady                ordinary checks       is told a port, knocks there  sprays random ports
+aimed                 tells its port        each tells the other          relayed
+scattered             opens many ports      relayed                       relayed
+====================  ====================  ============================  ======================
+
+An aimed side looks which port a new mapping gets, and foretells that of a mapping some steps on;
+then it opens as many from fresh sockets, so that one of them has it.  Whatever arrives is an
+authenticated check, and opens the path as any check does; the ladder only ends then.
+
+A machine in the sense of L{p2ptwist.core.machine}, but that it asks for what it needs by actions
+(L{p2ptwist.core.ladder.action}), because it sends from several sockets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Set
+from random import Random
+
+from p2ptwist.core.address import HostPort
+from p2ptwist.core.ladder.action import Action
+from p2ptwist.core.ladder.budget import Budget
+from p2ptwist.core.ladder.ground import Ground
+from p2ptwist.core.ladder.message import LadderMessage
+from p2ptwist.core.ladder.posture import Posture, begins, postureOf
+from p2ptwist.core.ladder.proposer import Proposer
+from p2ptwist.core.ladder.responder import Responder
+from p2ptwist.core.nat import NATBehavior, NATFiltering
+
+# Seconds that ordinary checks get where they have a chance: where the steady side also lets in who
+# comes from another port than was told.
+PATIENCE = 2.0
+
+
+class Ladder:
+    """
+    All rounds of one punching session.  Single use.
+    """
+
+    def __init__(self, session: bytes, controlling: bool, budget: Budget, random: Random) -> None:
+        """
+        @param session: exactly 8 bytes that name the punching session.
+        @param controlling: whether this side offered it.
+        @param budget: of the process.
+        @param random: chooses the ports of a spray.
+        """
+        self._controlling = controlling
+        self._ground = Ground(session, budget, random)
+        self._proposer: Proposer | None = None
+        self._responder = Responder(self._ground)
+
+    @property
+    def fired(self) -> int:
+        """
+        How many checks were sent.
+        """
+        return self._ground.fired
+
+    def learn(
+        self,
+        local: NATBehavior,
+        address: HostPort | None,
+        remote: NATBehavior,
+        remoteHosts: Set[str],
+        now: float,
+    ) -> None:
+        """
+        Ordinary checks are running, and this is what the two sides said with them; call it again
+        when more is known.
+
+        @param local: how this side's NATs behave.
+        @param address: this side's server-reflexive IPv4 address, if it has one.
+        @param remote: how the other side's behave.
+        @param remoteHosts: the IPv4 hosts of its server-reflexive addresses.
+        """
+        ground = self._ground
+        ground.local, ground.address = local, address
+        ground.remote, ground.remoteHosts = remote, remoteHosts
+        if self._proposer is not None or address is None or ground.over:
+            return
+        if begins(local, remote, self._controlling):
+            patience = PATIENCE if _mayMeet(local, remote) else 0.0
+            self._proposer = Proposer(ground, now + patience)
+
+    def stop(self, now: float) -> None:
+        """
+        A path is open, or nobody wants one any more.
+        """
+        self._ground.end(now, exhausted=False)
+
+    def receive(self, message: LadderMessage, now: float) -> None:
+        """
+        Take a message of the other side, as the channel authenticated it.
+        """
+        if message.session == self._ground.session and not self._ground.over:
+            self._role.receive(message, now)
+
+    def observed(self, address: HostPort | None, now: float) -> None:
+        """
+        @param address: the one that a fresh socket has, as a STUN server sees it; C{None} when none
+            answered.
+        """
+        if not self._ground.over:
+            self._role.observed(address, now)
+
+    def opened(self, count: int, now: float) -> None:
+        """
+        @param count: how many extra sockets there are now, perhaps fewer than wanted.
+        """
+        if not self._ground.over:
+            self._role.opened(count, now)
+
+    def handleTimeout(self, now: float) -> None:
+        """
+        Fire what is due, and go on.
+        """
+        if not self._ground.over:
+            self._ground.work(now)
+            self._role.handleTimeout(now)
+
+    def deadline(self, now: float) -> float | None:
+        """
+        @return: when L{handleTimeout} must be called next.
+        """
+        if self._ground.over:
+            return None
+        times = (self._ground.deadline(now), self._role.deadline())
+        return min((time for time in times if time is not None), default=None)
+
+    def pollAction(self) -> Action | None:
+        """
+        @return: the next thing to do.
+        """
+        return self._ground.pollAction()
+
+    @property
+    def _role(self) -> Proposer | Responder:
+        return self._proposer or self._responder
+
+
+def _mayMeet(local: NATBehavior, remote: NATBehavior) -> bool:
+    """
+    @return: whether ordinary checks have a chance: a steady side is there that admits who comes
+        from another port than it was told, or that does not know whom it admits.
+    """
+    strict = NATFiltering.ADDRESS_AND_PORT_DEPENDENT
+    return any(
+        postureOf(side) is Posture.STEADY and side.filtering is not strict
+        for side in (local, remote)
+    )

@@ -1,0 +1,123 @@
+"""
+Volleys: which checks one side sends in a round, from which socket, and when.
+
+A shot is I{near} when it is only to open this side's own NATs: sent with so low a TTL that it dies
+on the way.  A router that takes uninvited packets for its own never gives the port that they came
+to away afterwards, so nothing should arrive before the other side has sent something there itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from random import Random
+
+from p2ptwist.core.address import HostPort
+from p2ptwist.core.ice.candidate import GATEWAY_PORTS, LOWEST_PORT
+from p2ptwist.core.ladder.budget import SPRAY_LIMIT, Budget
+
+# Seconds between two datagrams of a spray: a little less than a hundred a second, so that a path
+# that is being checked at the same time finds room in the budget.
+SPRAY_GAP = 0.0105
+SPRAY_PORTS = int(SPRAY_LIMIT / SPRAY_GAP)  # as many as fit in the time
+KNOCK_GAPS = (0.0, 0.05, 0.1, 0.2, 0.4, 0.8)  # seconds; some are lost, and the first may be early
+# Seconds from opening the own NATs to sending in earnest: the other side has heard by then, unless
+# its link takes longer, and then the next ones find it.
+AGAIN_GAPS = (0.3, 0.6)
+
+
+@dataclass(frozen=True, slots=True)
+class Shot:
+    """
+    One check.
+
+    @ivar gap: seconds after the one before.
+    @ivar socket: the number of an extra socket, from 0; C{None} for the peer's own.
+    @ivar address: where it goes.
+    @ivar near: whether it is to die on the way.
+    """
+
+    gap: float
+    socket: int | None
+    address: HostPort
+    near: bool = False
+
+
+def knock(address: HostPort) -> Iterator[Shot]:
+    """
+    A steady side knocks at the port that an aimed one will have.
+    """
+    return (Shot(gap, None, address) for gap in KNOCK_GAPS)
+
+
+def prime(count: int, address: HostPort) -> Iterator[Shot]:
+    """
+    An aimed side opens the mappings of which one will have the foretold port, and then sends in
+    earnest: who was told of that port has opened its own NATs by then.
+    """
+    yield from _all(count, address, 0.0, near=True)
+    for gap in AGAIN_GAPS:
+        yield from _all(count, address, gap)
+
+
+def charge(count: int, address: HostPort) -> Iterator[Shot]:
+    """
+    The other of two aimed sides: the first one is ready for it.
+    """
+    for gap in (0.0, *AGAIN_GAPS):
+        yield from _all(count, address, gap)
+
+
+def scatter(count: int, address: HostPort) -> Iterator[Shot]:
+    """
+    A scattered side opens all of its sockets to a steady one; and once more, by packets that go the
+    whole way: the first ones may have died before the outermost of its own NATs.
+    """
+    for near in (True, False):
+        for socket in range(count):
+            yield Shot(SPRAY_GAP, socket, address, near)
+
+
+def spray(host: str, random: Random) -> Iterator[Shot]:
+    """
+    A steady side tries ports of a scattered one, none twice.
+    """
+    for port in random.sample(range(LOWEST_PORT, 65536), SPRAY_PORTS):
+        if port not in GATEWAY_PORTS:
+            yield Shot(SPRAY_GAP, None, (host, port))
+
+
+def _all(count: int, address: HostPort, gap: float, *, near: bool = False) -> Iterator[Shot]:
+    for socket in range(count):
+        yield Shot(0.0 if socket else gap, socket, address, near)
+
+
+class Volley:
+    """
+    Shots in time, and no more than the budget allows.
+    """
+
+    def __init__(self, shots: Iterator[Shot], budget: Budget, now: float) -> None:
+        self._shots = shots
+        self._budget = budget
+        self._next = next(shots, None)
+        self._due = now + (self._next.gap if self._next else 0.0)
+
+    def take(self, now: float) -> Shot | None:
+        """
+        @return: the shot that is due at C{now}, which counts as fired.
+        """
+        shot = self._next
+        if shot is None or now < self._due or not self._budget.take(now):
+            return None
+        self._next = next(self._shots, None)
+        if self._next is not None:
+            # Whoever was kept waiting by the budget does not make up for it.
+            self._due = now + self._next.gap
+        return shot
+
+    def deadline(self, now: float) -> float | None:
+        """
+        @return: when L{take} will return the next one; C{None} after the last.
+        """
+        return None if self._next is None else max(self._due, self._budget.readyAt(now))
