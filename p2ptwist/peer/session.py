@@ -376,13 +376,15 @@ class Session:
         self._turning = False
         if self._ended:
             return  # before, or by the application
-        now = self._clock.seconds()
+        self._transmit(self._clock.seconds())
+        self._rearm()
+
+    def _transmit(self, now: float) -> None:
         datagrams = self._quic.takeDatagrams(now)
         if datagrams:
             self.carrier.send(datagrams)
             if self.admitted:
                 self._vigil.sent(now)
-        self._rearm()
 
     def _rearm(self) -> None:
         deadline = self._quic.deadline()
@@ -415,6 +417,8 @@ class Session:
         self._hangUp(code, reason, reason, code.word)
 
     def _hangUp(self, code: CloseCode, told: str, message: str, word: str) -> None:
+        # The end of the handshake, without which the other side cannot read why.
+        self._transmit(self._clock.seconds())
         self._quic.close(int(code), told)
         self._flush()
         self._end(self._reason(message, word))

@@ -23,7 +23,13 @@ from p2ptwist.core.session.control import (
 )
 from p2ptwist.core.session.credit import EARLY_DATAGRAM_LIMIT, EARLY_LIMIT, INITIAL_CREDIT
 from p2ptwist.errors import SessionLost, SessionRefused, StreamRefused
-from p2ptwist.net.quic import CONTROL_STREAM, StreamAborted, StreamReceived
+from p2ptwist.net.quic import (
+    CONTROL_STREAM,
+    HandshakeDone,
+    StreamAborted,
+    StreamReceived,
+    Terminated,
+)
 from p2ptwist.peer.session import HANDSHAKE_LIMIT
 from p2ptwist.peer.sessionstreams import EARLY_EVENTS
 from p2ptwist.peer.streamtable import SKIPPED_LIMIT, STREAM_LIMIT
@@ -162,7 +168,7 @@ class AdmissionTests(SessionCase):
 
     def test_wrongCertificate(self) -> None:
         """
-        A caller that reaches somebody else says nothing at all.
+        A caller that reaches somebody else says nothing of its own, but why it ends.
         """
         wire = Wire(calling=True, callee="somebody else")
         self.assertRaises(SessionLost, wire.session.openStream, "echo", lambda address: Reader())
@@ -172,7 +178,9 @@ class AdmissionTests(SessionCase):
         (reason,) = wire.over
         assert isinstance(reason, SessionRefused)
         self.assertEqual(reason.word, "impostor")
-        self.assertEqual((wire.heard, wire.events), ([], []))
+        self.assertEqual(wire.heard, [])
+        self.assertEqual([type(event) for event in wire.events], [HandshakeDone, Terminated])
+        self.assertEqual(wire.code, CloseCode.IMPOSTOR)
 
     def test_calling(self) -> None:
         """
