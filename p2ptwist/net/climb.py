@@ -1,0 +1,201 @@
+"""
+A ladder in a Twisted program: its extra sockets, its STUN requests, its timer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.logger import Logger
+
+from p2ptwist.core.address import HostPort
+from p2ptwist.core.ladder.action import Action, Fire, Observe, Open, Say
+from p2ptwist.core.ladder.ladder import Ladder
+from p2ptwist.core.ladder.message import LadderMessage, encodeMessage
+from p2ptwist.core.ladder.volley import Shot
+from p2ptwist.errors import PortUnusable
+from p2ptwist.net.datagramport import DatagramPort
+from p2ptwist.net.stunclient import STUNClient
+from p2ptwist.net.ttl import NEAR_LIMIT, writeNear
+
+OBSERVE_TIME = 1.0  # seconds for a STUN server's answer: the other side waits for it
+
+_log = Logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Ropes:
+    """
+    What a climb is given by the session that it is for.
+
+    @ivar port: the peer's own socket.
+    @ivar server: gives the literal address of a STUN server; C{None} when there is none.
+    @ivar nearTTL: gives the time to live that lets a datagram die on the way; C{None} when nobody
+        has measured it yet.
+    @ivar check: makes an authenticated check for an address; C{None} when that is not possible any
+        more.
+    @ivar receive: is offered each datagram that comes to an extra socket, with that socket and its
+        source; says whether it was an authentic one of the session, which goes on from there.
+    @ivar say: sends a signal.
+    @ivar over: is told that the climb is over, and whether all was tried.
+    """
+
+    port: DatagramPort
+    server: Callable[[], HostPort | None]
+    nearTTL: Callable[[], int | None]
+    check: Callable[[HostPort], bytes | None]
+    receive: Callable[[DatagramPort, bytes, HostPort], bool]
+    say: Callable[[bytes], object]
+    over: Callable[[bool], object]
+
+
+class Climb:
+    """
+    One ladder, driven.  Single use.
+    """
+
+    def __init__(self, clock: IReactorTime, ladder: Ladder, ropes: Ropes) -> None:
+        self._clock = clock
+        self._ladder = ladder
+        self._ropes = ropes
+        self._extra: list[DatagramPort] = []
+        self._observing: tuple[DatagramPort, STUNClient] | None = None
+        self._timer: IDelayedCall | None = None
+        self._draining = False
+
+    def learned(self) -> Ladder:
+        """
+        @return: the ladder, to tell it what is known; call L{drain} after that.
+        """
+        return self._ladder
+
+    def receive(self, message: LadderMessage) -> None:
+        """
+        Take a message of the other side.
+        """
+        self._ladder.receive(message, self._clock.seconds())
+        self.drain()
+
+    def stop(self) -> None:
+        """
+        A path is open, or the session is over: close every socket but the one that was adopted.
+        """
+        self._ladder.stop(self._clock.seconds())
+        self.drain()
+
+    def drain(self) -> None:
+        """
+        Do what the ladder asks for, and wake it when it is due.
+        """
+        if self._draining:
+            return
+        self._draining = True
+        try:
+            while (action := self._ladder.pollAction()) is not None:
+                self._act(action)
+        finally:
+            self._draining = False
+        self._rearm()
+
+    def _act(self, action: Action) -> None:
+        now = self._clock.seconds()
+        if isinstance(action, Fire):
+            self._fire(action.shot)
+        elif isinstance(action, Say):
+            self._ropes.say(encodeMessage(action.message))
+        elif isinstance(action, Open):
+            self._ladder.opened(self._open(action.count), now)
+        elif isinstance(action, Observe):
+            self._observe()
+        else:
+            self._closeAll()
+            self._ropes.over(action.exhausted)
+
+    def _fire(self, shot: Shot) -> None:
+        port = self._ropes.port if shot.socket is None else self._extra[shot.socket]
+        data = self._ropes.check(shot.address)
+        if data is None:
+            return
+        if shot.near:
+            writeNear(port, data, shot.address, self._ropes.nearTTL() or NEAR_LIMIT)
+        else:
+            port.write(data, shot.address)
+
+    def _open(self, count: int) -> int:
+        """
+        @return: how many extra sockets there are now.
+        """
+        self._closeExtra()
+        for _ in range(count):
+            port = self._ropes.port.another()
+            try:
+                port.listen()
+            except PortUnusable as error:
+                _log.debug("{error}", error=error)  # as many as the system gives
+                break
+            port.addConsumer(self._receiverOf(port))
+            self._extra.append(port)
+        return len(self._extra)
+
+    def _receiverOf(self, port: DatagramPort) -> Callable[[bytes, HostPort], bool]:
+        def received(data: bytes, address: HostPort) -> bool:
+            taken = self._ropes.receive(port, data, address)
+            if taken and port in self._extra:
+                # It is the session's now; the others are of no use.
+                self._extra.remove(port)
+                port.removeConsumer(received)
+                self.stop()
+            return taken
+
+        return received
+
+    def _observe(self) -> None:
+        server = self._ropes.server()
+        port = self._ropes.port.another()
+        try:
+            port.listen()
+        except PortUnusable as error:
+            _log.debug("{error}", error=error)
+            server = None
+        if server is None:
+            self._ladder.observed(None, self._clock.seconds())
+            return
+        client = STUNClient(self._clock, port.write)
+        port.addConsumer(client.datagramReceived)
+        self._observing = port, client
+        client.bind(server, OBSERVE_TIME).addCallbacks(self._observed, lambda _: self._observed())
+
+    def _observed(self, address: HostPort | None = None) -> None:
+        if self._observing is not None:
+            self._observing[0].stopListening()
+            self._observing = None
+            self._ladder.observed(address, self._clock.seconds())
+            self.drain()
+
+    def _closeAll(self) -> None:
+        observing, self._observing = self._observing, None
+        if observing is not None:
+            observing[1].stop()
+            observing[0].stopListening()
+        self._closeExtra()
+
+    def _closeExtra(self) -> None:
+        for port in self._extra:
+            port.stopListening()
+        self._extra.clear()
+
+    def _rearm(self) -> None:
+        deadline = self._ladder.deadline(self._clock.seconds())
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if deadline is not None:
+            delay = max(0.0, deadline - self._clock.seconds())
+            self._timer = self._clock.callLater(delay, self._due)
+
+    def _due(self) -> None:
+        self._timer = None
+        self._ladder.handleTimeout(self._clock.seconds())
+        self.drain()
