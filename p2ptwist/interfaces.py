@@ -253,6 +253,12 @@ class IBatchPathReceiver(IPathReceiver):
         C{datagramReceived} may still be called for others.
         """
 
+    def pathConfirmed(answered: bool) -> None:
+        """
+        The other side proved that it is there: by the answer to a check, so that the path carries
+        both ways, or else by a check of its own.
+        """
+
 
 class IIncomingPaths(Interface):
     """

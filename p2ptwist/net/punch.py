@@ -20,6 +20,7 @@ from p2ptwist.core.ice.events import (
     DataReceived,
     EndKind,
     Event,
+    PathConfirmed,
     PathMoved,
     PathOpened,
     SessionEnded,
@@ -182,6 +183,15 @@ class Punch:
                 self._agent.write(data, now)
         else:
             self._transmitMany(datagrams, address)
+        self._pump.drain()
+
+    def probe(self) -> None:
+        """
+        Find out at once whether the path carries both ways: call it when there is a reason to
+        doubt.  A receiver of many datagrams is told of the answer
+        (L{IBatchPathReceiver.pathConfirmed}).
+        """
+        self._agent.probe(self._clock.seconds())
         self._pump.drain()
 
     @property
@@ -351,6 +361,10 @@ class Punch:
         elif isinstance(event, PathMoved):
             if self._receiver is not None:
                 self._tell(self._receiver.pathMoved)
+        elif isinstance(event, PathConfirmed):
+            receiver = self._receiver
+            if IBatchPathReceiver.providedBy(receiver):
+                self._tell(lambda: receiver.pathConfirmed(event.answered))
         else:
             self._over(_asFailure(event, self.openedAfter is not None))
 

@@ -37,6 +37,8 @@ _CONNECTION_WINDOW = 16 * 1024 * 1024
 # Bytes of the application's datagrams that wait for QUIC's congestion control: a full flight on a
 # path of 10 Mbit/s and 50 ms.  The library itself has no bound.
 _MESSAGES_WAITING = 64 * 1024
+# The timers that may be due before that for repetition: to pace, to acknowledge, and for a loss.
+_TIMERS = 4
 _ED25519 = 0x0807  # the signature scheme; RFC 8446 section 4.2.3
 
 _prepared: list[bool] = []
@@ -234,6 +236,27 @@ class QUIC:
         deadline = self.deadline()
         # All other timers of QUIC's, of which any means that something is under way, are short.
         return deadline is None or deadline - now > _IDLE_TIMEOUT / 2
+
+    def unanswered(self, now: float) -> int | None:
+        """
+        @return: how often what was sent has been repeated, in vain so far; C{None} when everything
+            was acknowledged.
+        """
+        if self.isSettled(now):
+            return None
+        return getattr(getattr(self._connection, "_core", None), "pto_count", 0)
+
+    def repeat(self, now: float) -> None:
+        """
+        Send again at once what was not acknowledged, as far as QUIC's probes do: there is a way
+        again.
+        """
+        before = self.unanswered(now)
+        for _ in range(_TIMERS):
+            deadline = self.deadline()
+            if before is None or deadline is None or self.unanswered(now) != before:
+                return
+            self.handleTimeout(max(now, deadline))
 
     def abort(self, stream: int, code: int) -> None:
         """

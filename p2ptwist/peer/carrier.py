@@ -22,6 +22,7 @@ from p2ptwist.core.session.selector import Backoff, PathKind, PathSelector, Rout
 from p2ptwist.core.tokenbucket import Rate, TokenBucket
 from p2ptwist.interfaces import IBatchPathReceiver
 from p2ptwist.net.puncher import Punch, Puncher, isOffer
+from p2ptwist.peer.pathwatch import PathWatch
 
 # Offers that are answered: as many as a caller makes whose row of waits starts anew now and then.
 OFFER_RATE = Rate(0.2, 6.0)  # a second, at once
@@ -60,8 +61,10 @@ class Carrier:
         deliverAll: Callable[[Sequence[bytes]], object],
         signal: Callable[[bytes], object],
         probe: Callable[[], object],
+        repeat: Callable[[], object],
         changed: Callable[[], object],
         doubt: Callable[[float], object],
+        unanswered: Callable[[], int | None],
     ) -> None:
         """
         @param puncher: of the port that direct paths use.
@@ -72,9 +75,12 @@ class Carrier:
         @param deliverAll: takes them when no more wait to be read.
         @param signal: sends a signal to the other side, inside the session.
         @param probe: has something sent that the other side answers.
+        @param repeat: has that sent again that the other side has not acknowledged.
         @param changed: called when the path that carries the session is another one.
         @param doubt: called, with the seconds that an answer may take, when one on the direct path
             is late: what took away the path may have taken away the link as well.
+        @param unanswered: how often what was sent has been repeated in vain; C{None} when all of it
+            was acknowledged.
         """
         self.failure: Exception | None = None
         self._clock = clock
@@ -86,9 +92,8 @@ class Carrier:
         self._signal = signal
         self._probe = probe
         self._changed = changed
-        self._doubt = doubt
-        self._doubted = False
         self._selector = PathSelector(clock.seconds())
+        self._watch = PathWatch(clock, self._selector, unanswered, self._check, doubt, repeat)
         self._backoff = Backoff(random)
         self._offers = TokenBucket(OFFER_RATE, clock.seconds())
         self._calling = False
@@ -122,7 +127,7 @@ class Carrier:
             complete=self._local.complete,
             behavior=self._local.behavior,
         )
-        self._watch(self._attempt)
+        self._follow(self._attempt)
 
     def signalReceived(self, data: bytes) -> None:
         """
@@ -147,7 +152,7 @@ class Carrier:
                 complete=self._local.complete,
                 behavior=self._local.behavior,
             )
-            self._watch(self._attempt)
+            self._follow(self._attempt)
 
     def _mayAnswer(self) -> bool:
         """
@@ -173,14 +178,11 @@ class Carrier:
         route = self._selector.route(now)
         direct = self._direct
         if direct is not None and route is not Route.RELAYED:
-            if not self._doubted and self._selector.doubtful(now):
-                self._doubted = True
-                self._doubt(self._selector.trustTime)
             if not direct.flowing:
                 # Consent has to be renewed first, which takes a round trip.
                 route = Route.BOTH
             direct.writeMany(datagrams)
-            self._selector.sentDirect(now)
+            self._watch.sent(now)
         if route is not Route.DIRECT:
             self._relay(datagrams)
 
@@ -188,14 +190,26 @@ class Carrier:
         """
         Datagrams came through the relay.
         """
-        self._selector.heardRelayed(self._clock.seconds())
+        now = self._clock.seconds()
+        if self._direct is not None:
+            self._watch.relayed(now)
+        self._selector.heardRelayed(now)
         self._pollChange()
+
+    def lulled(self, since: float) -> None:
+        """
+        The other side was sending, and sends no more since then.
+        """
+        if self._direct is not None:
+            self._watch.lulled(since)
+            self._probe()
 
     def relayUp(self) -> None:
         """
         The link carries messages again.
         """
         self._selector.relayUp()
+        self._watch.relayUp()
 
     def relayDown(self) -> None:
         """
@@ -208,6 +222,7 @@ class Carrier:
         End the direct path and every attempt.
         """
         self._closed = True
+        self._watch.stop()
         if self._retry is not None:
             self._retry.cancel()
             self._retry = None
@@ -234,12 +249,21 @@ class Carrier:
         self._deliverAll(datagrams)
         self._pollChange()
 
+    def pathConfirmed(self, answered: bool) -> None:
+        """
+        The other side proved that it is at the other end of the direct path.
+        """
+        if self._direct is not None:
+            self._watch.confirmed(answered, self._direct.roundTrip or 0.0)
+            self._pollChange()
+
     def pathMoved(self) -> None:
         """
         The direct path goes to another address.
         """
         if self._direct is not None:
             self._selector.directOpened(self._clock.seconds(), self._direct.roundTrip or 0.0)
+            self._probe()
         self._changed()
 
     def pathLost(self, reason: Failure) -> None:
@@ -249,7 +273,7 @@ class Carrier:
 
     # Attempts.
 
-    def _watch(self, punch: Punch) -> None:
+    def _follow(self, punch: Punch) -> None:
         punch.whenOpen().addCallbacks(self._opened, lambda _: None)
         punch.whenOver().addCallback(self._over, punch)
 
@@ -270,6 +294,7 @@ class Carrier:
             self.failure = reason if isinstance(reason, Exception) else None
         elif punch is self._direct:
             self._direct = None
+            self._watch.stop()
             lasted = self._selector.directLost(self._clock.seconds())
             self._backoff.pathLasted(lasted)
             self._probe()
@@ -287,8 +312,11 @@ class Carrier:
             self.call()
 
     def _heardDirect(self) -> None:
-        self._doubted = False
-        self._selector.heardDirect(self._clock.seconds())
+        self._watch.heard(self._clock.seconds())
+
+    def _check(self) -> None:
+        if self._direct is not None:
+            self._direct.probe()
 
     def _pollChange(self) -> None:
         if self._selector.pollChange() is not None and not self._closed:

@@ -440,17 +440,25 @@ class Session:
         if self.admitted:
             self._vigil.doubt()
 
-    def _lulled(self) -> None:
-        if self.carrier.direct is not None:
-            self.nudge()
+    def _lulled(self, since: float) -> None:
+        self.carrier.lulled(since)
 
     def nudge(self) -> None:
         """
-        Have QUIC find out at once what was lost: the relay carries again.
+        Have QUIC find out at once what was lost, as there is a way again.
         """
         if self.ready:
+            if self._quic.unanswered(self._clock.seconds()):
+                self.repeat()
             self._quic.ping()
             self.wakeUp()
+
+    def repeat(self) -> None:
+        """
+        Have what was not acknowledged sent again.
+        """
+        self._quic.repeat(self._clock.seconds())
+        self.wakeUp()
 
     def fail(self, reason: Exception) -> None:
         """

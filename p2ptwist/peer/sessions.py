@@ -296,8 +296,10 @@ class Sessions:
             session.receiveAll,
             session.signal,
             session.nudge,
+            session.repeat,
             partial(self._owner.sessionChanged, session),
             self._doubt,
+            lambda: quic.unanswered(self._clock.seconds()),
         )
         session.whenReady().addCallbacks(self._ready, lambda _: None)
         session.whenOver().addCallback(self._over, held)

@@ -29,13 +29,14 @@ class Vigil:
         clock: IReactorTime,
         isSettled: Callable[[float], bool],
         ask: Callable[[], object],
-        lull: Callable[[], object],
+        lull: Callable[[float], object],
         gone: Callable[[str, str], object],
     ) -> None:
         """
         @param isSettled: whether everything that was sent was acknowledged.
         @param ask: sends something that has to be acknowledged.
-        @param lull: called when the other side was sending, and sends no more.
+        @param lull: called when the other side was sending, and sends no more, with the time at
+            which the last of it came.
         @param gone: called when the other side is not there, with a sentence and a word.
         """
         self._clock = clock
@@ -129,4 +130,4 @@ class Vigil:
         if rest > _SOON:
             self._lullCall = self._clock.callLater(rest, self._lullDue)
         else:
-            self._lull()
+            self._lull(self._fedAt)

@@ -16,7 +16,7 @@ from p2ptwist.core.ice.agent import Agent
 from p2ptwist.core.ice.candidate import Candidate, CandidateType, makeCandidate
 from p2ptwist.core.ice.check import Check, Credentials, encodeAnswer, encodeCheck
 from p2ptwist.core.ice.checklist import Pair, PairState
-from p2ptwist.core.ice.events import Event, SignalQueued
+from p2ptwist.core.ice.events import Event, PathConfirmed, SignalQueued
 from p2ptwist.core.ice.signal import (
     Description,
     MoreCandidates,
@@ -101,6 +101,7 @@ class Wire:
         self.serial = 0
         self.address = {"a": A, "b": B}
         self.events: dict[str, list[tuple[float, Event]]] = {"a": [], "b": []}
+        self.confirmed: dict[str, list[tuple[float, bool]]] = {"a": [], "b": []}
         self.sent: dict[str, list[tuple[float, bytes, HostPort]]] = {"a": [], "b": []}
         self.drop: Callable[[str, bytes, HostPort], bool] = lambda side, data, to: False
         self.dropSignals = False
@@ -142,7 +143,9 @@ class Wire:
                 if not self.drop(side, transmit.data, transmit.address):
                     self._carry(side, transmit)
             while (event := agent.pollEvent()) is not None:
-                if not isinstance(event, SignalQueued):
+                if isinstance(event, PathConfirmed):
+                    self.confirmed[side].append((self.now, event.answered))
+                elif not isinstance(event, SignalQueued):
                     self.events[side].append((self.now, event))
                 elif not self.dropSignals:
                     self.signal("b" if side == "a" else "a", event.signal)
@@ -311,6 +314,7 @@ class Peer:
         self.remote = Credentials(b"none", b"none" * 6)
         self.signals: list[Signal] = []
         self.events: list[Event] = []
+        self.confirmed: list[bool] = []
 
     def describe(
         self,
@@ -362,6 +366,9 @@ class Peer:
         """
         fresh: list[Event] = []
         for event in drainEvents(self.agent):
+            if isinstance(event, PathConfirmed):
+                self.confirmed.append(event.answered)
+                continue
             if not isinstance(event, SignalQueued):
                 fresh.append(event)
                 continue

@@ -114,6 +114,7 @@ class Carrier:
         self.direct: object = None
         self.sent: list[bytes] = []
         self.signals: list[bytes] = []
+        self.lulls: list[float] = []
         self.closed = False
 
     def send(self, datagrams: Sequence[bytes]) -> None:
@@ -121,6 +122,12 @@ class Carrier:
         Keep them for the other end.
         """
         self.sent += datagrams
+
+    def lulled(self, since: float) -> None:
+        """
+        Keep it.
+        """
+        self.lulls.append(since)
 
     def signalReceived(self, data: bytes) -> None:
         """

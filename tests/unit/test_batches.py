@@ -66,6 +66,11 @@ class Batch(Single):
         """
         self.calls.append(list(datagrams))
 
+    def pathConfirmed(self, answered: bool) -> None:
+        """
+        As it should be.
+        """
+
 
 class End:
     """

@@ -20,6 +20,7 @@ from p2ptwist.errors import PathLost, PunchFailed
 from p2ptwist.net.latch import Latch
 from p2ptwist.net.puncher import Puncher
 from p2ptwist.peer.carrier import OFFER_RATE, Carrier
+from p2ptwist.peer.pathwatch import LINK_PATIENCE
 
 
 class Path:
@@ -36,6 +37,7 @@ class Path:
         self.sent: list[bytes] = []
         self.signals: list[Signal] = []
         self.added = 0
+        self.checks = 0
         self.closed: str | None = None
         self.opened: Latch[Path] = Latch()
         self.ended: Latch[BaseException | None] = Latch()
@@ -57,6 +59,12 @@ class Path:
         Keep them.
         """
         self.sent += datagrams
+
+    def probe(self) -> None:
+        """
+        Count.
+        """
+        self.checks += 1
 
     def takeSignal(self, signal: Signal) -> None:
         """
@@ -142,7 +150,9 @@ class CarrierTests(SynchronousTestCase):
         self.relayed: list[bytes] = []
         self.delivered: list[bytes] = []
         self.probes = 0
+        self.repeats = 0
         self.changes = 0
+        self.unanswered: int | None = 0
         self.doubts: list[float] = []
         self.carrier = self.make()
 
@@ -160,8 +170,10 @@ class CarrierTests(SynchronousTestCase):
             deliverAll=self.delivered.extend,
             signal=lambda data: None,
             probe=self.probe,
+            repeat=self.repeat,
             changed=self.change,
             doubt=self.doubts.append,
+            unanswered=lambda: self.unanswered,
         )
 
     def probe(self) -> None:
@@ -169,6 +181,12 @@ class CarrierTests(SynchronousTestCase):
         Count.
         """
         self.probes += 1
+
+    def repeat(self) -> None:
+        """
+        Count.
+        """
+        self.repeats += 1
 
     def change(self) -> None:
         """
@@ -236,20 +254,26 @@ class CarrierTests(SynchronousTestCase):
 
     def test_doubt(self) -> None:
         """
-        An answer that is late is doubted once, until something comes.
+        When an answer is late the path is checked, and the link asked, once until something comes.
         """
-        self.direct()
+        path = self.direct()
         self.carrier.send([b"one"])
-        self.clock.advance(0.16)
+        self.clock.advance(0.1)
         self.carrier.send([b"two"])
+        self.assertEqual((path.checks, self.doubts), (0, []))
+        self.clock.advance(0.06)
         self.carrier.send([b"three"])
-        self.assertEqual(len(self.doubts), 1)
-        self.assertAlmostEqual(self.doubts[0], 0.3)
+        self.assertEqual((path.checks, self.doubts), (1, [LINK_PATIENCE]))
         self.carrier.datagramReceived(b"here")
         self.carrier.send([b"four"])
         self.clock.advance(0.16)
         self.carrier.send([b"five"])
-        self.assertEqual(len(self.doubts), 2)
+        self.assertEqual((path.checks, len(self.doubts)), (1, 2))
+        self.clock.advance(0.31)
+        self.carrier.datagramReceived(b"here")
+        self.carrier.send([b"six"])
+        self.clock.advance(0.16)
+        self.assertEqual((path.checks, len(self.doubts)), (2, 3))
 
     def test_lost(self) -> None:
         """

@@ -336,12 +336,12 @@ class LivenessTests(SynchronousTestCase):
 
     def test_patience(self) -> None:
         """
-        A program that has a good reason to doubt waits less, also for a ping that was sent before;
-        one that has a weaker reason does not put off the end.
+        A program that has a good reason to doubt waits less, also for a ping that was sent before,
+        whose wait counts; one that has a weaker reason does not put off the end.
         """
         client = up(0.0)
         client.probe(3.0)
-        client.probe(4.0, 0.5)
+        client.probe(4.0, 1.5)
         client.probe(4.1, 5.0)
         self.assertEqual(client.pollTransmit(), PING)
         self.assertEqual(client.deadline(), 4.5)
@@ -349,6 +349,25 @@ class LivenessTests(SynchronousTestCase):
         ended = client.pollEvent()
         assert isinstance(ended, Ended)
         self.assertIn("within 1.5 s", ended.text)
+
+    def test_waitedAlready(self) -> None:
+        """
+        A ping that has waited for longer than its answer may take ends the link at once.
+        """
+        client = up(0.0)
+        client.probe(3.0)
+        client.probe(4.0, 0.5)
+        self.assertEqual(client.deadline(), 4.0)
+
+    def test_roundTrips(self) -> None:
+        """
+        Two round trips of the link, as its handshake took one, are waited for in any case.
+        """
+        client = proving(0.0)
+        client.receiveBytes(WELCOME.encode(), 0.25)
+        events(client)
+        client.probe(3.0, 0.1)
+        self.assertEqual(client.deadline(), 3.5)
 
 
 class TotalityTests(SynchronousTestCase):

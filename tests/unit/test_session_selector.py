@@ -95,11 +95,12 @@ class RouteTests(SynchronousTestCase):
         selector.sentDirect(2.0)
         self.assertIs(selector.route(2.7), Route.DIRECT)
         self.assertIs(selector.route(2.75), Route.BOTH)
-        selector.roundTripMeasured(2.0)
+        selector.answered(2.8, 2.0)
         self.assertEqual(selector.trustTime, 1.0)
-        self.assertIs(selector.route(2.99), Route.DIRECT)
-        self.assertIs(selector.route(3.0), Route.BOTH)
-        selector.roundTripMeasured(0.001)
+        selector.sentDirect(3.0)
+        self.assertIs(selector.route(3.99), Route.DIRECT)
+        self.assertIs(selector.route(4.0), Route.BOTH)
+        selector.answered(4.0, 0.001)
         self.assertEqual(selector.trustTime, 0.3)
 
     def test_lost(self) -> None:
@@ -149,18 +150,61 @@ class DoubtTests(SynchronousTestCase):
 
     def test_late(self) -> None:
         """
-        A path is doubtful when an answer is late by half a round trip, and 100 ms after what was
-        sent at least.
+        An answer is late after a quarter of a round trip more than one and what QUIC may hold back,
+        and after 100 ms at least.
         """
         for roundTrip, late in ((0.02, 0.1), (0.1, 0.15)):
             selector = PathSelector(0.0)
             selector.directOpened(0.0, roundTrip)
-            self.assertFalse(selector.doubtful(5.0))
+            self.assertAlmostEqual(selector.doubtTime, late)
+            self.assertIsNone(selector.waited(5.0))
             selector.sentDirect(5.0)
-            self.assertFalse(selector.doubtful(5.0 + 0.9 * late))
-            self.assertTrue(selector.doubtful(5.0 + 1.01 * late))
+            selector.sentDirect(5.5)
+            self.assertEqual(selector.waited(6.0), 1.0)
             selector.heardDirect(6.0)
-            self.assertFalse(selector.doubtful(7.0))
+            self.assertIsNone(selector.waited(7.0))
+
+    def test_awaited(self) -> None:
+        """
+        What the other side should have sent is waited for like an answer, unless something waits
+        longer; acknowledgements are not.
+        """
+        selector = directAt(1.0)
+        selector.awaited(2.0)
+        selector.awaited(2.2)
+        self.assertIs(selector.route(2.29), Route.DIRECT)
+        self.assertIs(selector.route(2.31), Route.BOTH)
+        selector.settled()
+        self.assertIs(selector.route(2.31), Route.DIRECT)
+
+    def test_suspected(self) -> None:
+        """
+        A path that was checked for a suspicion is not trusted, whatever comes on it, from the time
+        when the answer should have come until it comes; a path that moved is another one.
+        """
+        selector = directAt(1.0)
+        selector.asked(2.0)
+        selector.asked(2.2)
+        selector.heardDirect(2.25)
+        self.assertIs(selector.route(2.29), Route.DIRECT)
+        selector.heardDirect(2.31)
+        self.assertIs(selector.route(2.31), Route.BOTH)
+        selector.answered(2.4, 0.08)
+        self.assertIs(selector.route(2.4), Route.DIRECT)
+        selector.asked(3.0)
+        selector.directOpened(4.0, 0.08)
+        selector.heardDirect(4.0)
+        self.assertIs(selector.route(9.0), Route.DIRECT)
+
+    def test_answeredFirst(self) -> None:
+        """
+        An answered check alone makes the path neither trusted nor what carries the session.
+        """
+        selector = PathSelector(0.0)
+        selector.directOpened(1.0, 0.08)
+        selector.answered(1.1, 0.08)
+        self.assertIs(selector.route(1.1), Route.BOTH)
+        self.assertIs(selector.kind, PathKind.RELAYED)
 
 
 class ChangeTests(SynchronousTestCase):

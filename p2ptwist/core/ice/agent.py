@@ -24,6 +24,7 @@ from p2ptwist.core.ice.events import (
     DataReceived,
     EndKind,
     Event,
+    PathConfirmed,
     PathMoved,
     PathOpened,
     SessionEnded,
@@ -198,6 +199,15 @@ class Agent:
         self._flush()
         self._renewConsent()
 
+    def probe(self, now: float) -> None:
+        """
+        Find out at once whether the path carries, by a check: see L{PathConfirmed}.
+        """
+        if not self._ended and self._path.consent is not None:
+            self._now = now
+            self._path.consent.ask()
+            self._renewConsent()
+
     def isFlowing(self, now: float) -> bool:
         """
         @return: whether data written at C{now} would leave without waiting.
@@ -230,7 +240,8 @@ class Agent:
         """
         @return: whether the other side has proved to be at C{address}.
         """
-        return any(generation.proves(address) for generation in self._lineage)
+        current, former = self._lineage.current, self._lineage.former
+        return current.proves(address) or (former is not None and former.proves(address))
 
     def awaits(self, transactionID: bytes) -> bool:
         """
@@ -367,8 +378,12 @@ class Agent:
             return False
         generation, pair = found
         if pair is not None:
-            self._path.confirm(pair, request, now)
+            confirmed = self._path.confirm(pair, request, now)
+            if request and not confirmed and self._path.follow(generation, pair):
+                conversation.sendSpare(generation, pair, now)
             self._choose(generation, pair)
+            if pair is self._path.pair and self._path.consent is not None:
+                self._events.append(PathConfirmed(answered=not request))
             self._flush()
         return True
 
@@ -381,7 +396,7 @@ class Agent:
             if pair.nominated and current and not generation.completed:
                 generation.completed = True
                 self._use(generation, pair)
-            elif self._isBetter(generation, pair):
+            elif self._path.isBetter(generation, pair, current):
                 self._use(generation, pair)
         for data in self._path.unpark(pair.address):
             self._events.append(DataReceived(data))
@@ -396,14 +411,6 @@ class Agent:
             self._path.open(generation, pair)
             self._events.append(PathOpened(pair.address))
             self._flush()
-
-    def _isBetter(self, generation: Generation, pair: Pair) -> bool:
-        current = self._path.pair
-        if current is None or self._path.consent is None:
-            return True
-        if generation is not self._path.generation:
-            return generation is self._lineage.current
-        return not generation.completed and pair.priority > current.priority
 
     def _use(self, generation: Generation, pair: Pair) -> None:
         """
@@ -463,7 +470,6 @@ class Agent:
         if generation is self._lineage.current:
             self._end(EndKind.LOST, f"nothing came from the other side for {silence:.1f} s")
         else:
-            # A restart is under way: what waits is sent when it has found another path.
             self._path.suspend()
 
     def _giveUp(self) -> None:

@@ -35,6 +35,7 @@ class Consent:
     """
 
     __slots__ = (
+        "_asked",
         "_granted",
         "_heard",
         "_held",
@@ -62,6 +63,7 @@ class Consent:
         self._lastData = float("-inf")
         self._renewAt = float("inf")
         self._held = False
+        self._asked = False
         self._probes = 0
         self._probingSince = 0.0
         self._nextProbe = 0.0
@@ -108,10 +110,18 @@ class Consent:
         self._held = True
         return False
 
+    def ask(self) -> None:
+        """
+        Have a check sent at once: there is a reason to doubt.  If one is under way already, nothing
+        changes.
+        """
+        self._asked = not self._probes
+
     def checkSent(self, now: float) -> None:
         """
         A check was sent.
         """
+        self._asked = False
         if not self._probes:
             self._probingSince = now
         gap = PROBE_GAPS[min(self._probes, len(PROBE_GAPS) - 1)]
@@ -142,7 +152,7 @@ class Consent:
     def _nextCheck(self) -> float:
         if self._probes:
             return self._nextProbe
-        if self._held:
+        if self._held or self._asked:
             return float("-inf")
         active = self._renewAt - self._lastData <= PAUSE
         keepalive = self._refreshed + self._keepalive

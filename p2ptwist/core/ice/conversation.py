@@ -81,6 +81,13 @@ class Conversation:
                 self.exchange.request(generation, generation.remote, pair, self.controlling, now)
             )
 
+    def sendSpare(self, generation: Generation, pair: Pair, now: float) -> None:
+        """
+        Send one check when the pace allows it; nothing hangs on it.
+        """
+        if self.pace.take(pair, now):
+            self.send(generation, pair, now)
+
     def run(self, generation: Generation, now: float) -> None:
         """
         Send the connectivity checks that are due.

@@ -9,7 +9,8 @@ that L{Consent} decides.
 from __future__ import annotations
 
 from p2ptwist.core.address import HostPort
-from p2ptwist.core.ice.checklist import Pair
+from p2ptwist.core.ice.candidate import CandidateType
+from p2ptwist.core.ice.checklist import Pair, PairState
 from p2ptwist.core.ice.consent import Consent
 from p2ptwist.core.ice.generation import Generation
 from p2ptwist.core.ice.jitter import Uniform
@@ -26,21 +27,27 @@ class DataPath:
     @ivar pair: the pair it goes on, or C{None} before the path is open.
     @ivar generation: the generation of that pair.
     @ivar consent: its clock, or C{None} while the pair is not proved.
+    @ivar successor: where the other side was heard last, when that was not at the pair in use: its
+        NAT gives it another address, perhaps.  C{None} when it was.
     """
 
     __slots__ = (
+        "_followed",
         "_held",
         "_parked",
         "_random",
         "consent",
         "generation",
         "pair",
+        "successor",
     )
 
     def __init__(self, random: Uniform) -> None:
         self.pair: Pair | None = None
         self.generation: Generation | None = None
         self.consent: Consent | None = None
+        self.successor: Pair | None = None
+        self._followed = False
         self._random = random
         self._held: list[bytes] = []
         self._parked: list[tuple[bytes, HostPort]] = []
@@ -58,20 +65,52 @@ class DataPath:
         if pair is not self.pair or self.consent is None:
             self.consent = Consent(self._random, controlling, now)
             self.consent.granted(now, pair.roundTrip or 0.0)
-        self.pair, self.generation = pair, generation
+        self._followed = self._followed or pair is self.successor
+        self.pair, self.generation, self.successor = pair, generation, None
 
-    def confirm(self, pair: Pair, request: bool, now: float) -> None:
+    def confirm(self, pair: Pair, request: bool, now: float) -> bool:
         """
         An authentic message came on C{pair}.
 
         @param request: whether it was a check of the other side, and no answer to our own.
+        @return: whether that is the pair that data goes on.
         """
         if pair is not self.pair or self.consent is None:
-            return
+            return False
+        self.successor = None
         if request:
             self.consent.answered(now)
         else:
             self.consent.granted(now, pair.roundTrip or 0.0)
+        return True
+
+    def follow(self, generation: Generation, pair: Pair) -> bool:
+        """
+        A check of the other side came on C{pair}, where data does not go.
+
+        @return: whether data is to go there if a check of our own proves it: the pair in use was
+            chosen for good and this address is new, so that only a NAT can have moved the other
+            side.  A late check from an address that was not chosen moves nothing.
+        """
+        chosen = self.consent is not None and generation is self.generation
+        if not chosen or not generation.completed:
+            return False
+        fresh = pair.remote.type is CandidateType.PEER_REFLEXIVE
+        fresh = fresh and pair.state is PairState.WAITING
+        if fresh or self._followed:
+            self.successor = pair
+        return pair is self.successor
+
+    def isBetter(self, generation: Generation, pair: Pair, current: bool) -> bool:
+        """
+        @param current: whether C{generation} is the one that checks are made for.
+        @return: whether data had better go on C{pair}, which is proved.
+        """
+        if self.pair is None or self.consent is None or pair is self.successor:
+            return True
+        if generation is not self.generation:
+            return current
+        return not generation.completed and pair.priority > self.pair.priority
 
     def heardFrom(self, address: HostPort, now: float) -> None:
         """

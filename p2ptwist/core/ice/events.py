@@ -43,6 +43,18 @@ class PathMoved:
 
 
 @dataclass(frozen=True, slots=True)
+class PathConfirmed:
+    """
+    The other side is at the other end of the open path, and proved it by an authentic message.
+
+    @ivar answered: whether it was the answer to a check of ours, so that the path carries both
+        ways; a check of the other side only shows that it carries this way.
+    """
+
+    answered: bool
+
+
+@dataclass(frozen=True, slots=True)
 class DataReceived:
     """
     A datagram of the application came from the other side.
@@ -78,7 +90,7 @@ class SessionEnded:
     checks: int
 
 
-Event = SignalQueued | PathOpened | PathMoved | DataReceived | SessionEnded
+Event = SignalQueued | PathOpened | PathMoved | PathConfirmed | DataReceived | SessionEnded
 
 
 @dataclass(slots=True)

@@ -49,6 +49,9 @@ from p2ptwist.core.link.reasons import Reason, reasonWord
 
 HANDSHAKE_DELAY = 10.0  # seconds from the connection to the welcome, as long as a node waits
 PONG_DELAY = 10.0  # seconds; TCP repeats a lost segment four times in it
+# How long a ping may take at the least, however impatient the program is: one round trip for the
+# answer, one for what delays it.
+PONG_ROUND_TRIPS = 2
 SILENCE_BEFORE_DOUBT = 15.0  # seconds; what is sent after that much silence has a ping behind it
 PING_JITTER = 0.1  # part of the interval, so that the pings of many peers spread
 
@@ -165,6 +168,8 @@ class _Clock:
     @ivar pinged: a ping went that nothing has come after, or C{None}.
     @ivar endsAt: when the link ends if nothing comes after that ping.
     @ivar interval: seconds of silence before the next ping.
+    @ivar proved: when the proof was sent.
+    @ivar roundTrip: seconds from the proof to the welcome.
     """
 
     heard: float
@@ -172,6 +177,8 @@ class _Clock:
     pinged: float | None = None
     endsAt: float = field(default=0.0)
     interval: float = field(default=0.0)
+    proved: float = field(default=0.0)
+    roundTrip: float = field(default=0.0)
 
 
 class LinkClient:
@@ -231,7 +238,8 @@ class LinkClient:
     def probe(self, now: float, patience: float = PONG_DELAY) -> None:
         """
         Find out whether the link is alive: it ends unless something comes within C{patience}
-        seconds, at most 10.
+        seconds, at most 10, of the ping.  One that waits for its answer already counts.  Two round
+        trips of the link are given it in any case.
         """
         if self.state is not ClientState.UP:
             return
@@ -240,7 +248,8 @@ class LinkClient:
             clock.pinged = now
             clock.endsAt = now + PONG_DELAY
             self._transmit(_PING, now)
-        clock.endsAt = min(clock.endsAt, now + patience)
+        patience = max(patience, PONG_ROUND_TRIPS * clock.roundTrip)
+        clock.endsAt = max(now, min(clock.endsAt, clock.pinged + patience))
 
     # What happens to it.
 
@@ -316,7 +325,7 @@ class LinkClient:
         elif self.state is ClientState.GREETING and kind == FrameType.HELLO:
             self._takeHello(Hello.decode(frame[1:]), now)
         elif self.state is ClientState.PROVING and kind == FrameType.WELCOME:
-            self._takeWelcome(Welcome.decode(frame[1:]))
+            self._takeWelcome(Welcome.decode(frame[1:]), now)
         else:
             raise MalformedFrame(f"type {kind} while {self.state.value}")
 
@@ -353,10 +362,12 @@ class LinkClient:
         self._hello = hello
         prove = Prove(claimant.publicKey, claimant.instance, claimant.takeOver)
         signature = claimant.sign(prove.signedText(hello))
+        self._clock.proved = now
         self._transmit(replace(prove, signature=signature).encode(), now)
 
-    def _takeWelcome(self, welcome: Welcome) -> None:
+    def _takeWelcome(self, welcome: Welcome, now: float) -> None:
         assert self._hello is not None
+        self._clock.roundTrip = now - self._clock.proved
         self.state = ClientState.UP
         self._decoder.limit = FRAME_LIMIT
         self._maxPayload = welcome.maxPayload

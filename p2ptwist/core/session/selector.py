@@ -2,8 +2,10 @@
 Which path a datagram goes on.
 
 The relayed path is always there or coming back; a direct path comes and goes.  A direct path is
-trusted when something came on it, and while no datagram that was sent on it has waited too long for
-the next thing to come.  What is not trusted is still used, but not alone.
+trusted when something came on it, while no datagram that was sent on it has waited too long for
+the next thing to come, and no check that was made for a suspicion waits so long for its answer:
+what comes may be forged, or the path may carry one way only.  What is not trusted is still used,
+but not alone.
 
 =======================  ==================  ===================
 direct path              relay up            relay down
@@ -23,9 +25,11 @@ from random import Random
 TRUST_LEAST = 0.3  # seconds; an acknowledgement may be held back, and a round trip may vary
 TRUST_MOST = 1.0  # seconds; what an application may notice when a path dies
 TRUST_ROUND_TRIPS = 3  # one for the answer, two for its delay: as long as QUIC's own probes
-# When to have a look at the relay as well: earlier, so that it is there when it is needed.
+# When to check the path, and to have a look at the relay as well: earlier, so that it is there when
+# it is needed.
 DOUBT_LEAST = 0.1  # seconds
-DOUBT_ROUND_TRIPS = 1.5  # one for the answer, a half for its delay
+DOUBT_ROUND_TRIPS = 1.25  # one for the answer, a quarter for its variation
+DOUBT_MARGIN = 0.025  # seconds that QUIC may hold back an acknowledgement; RFC 9000 section 18.2
 PUNCH_FIRST = 1.0  # seconds before the first attempt to be direct again
 PUNCH_CAP = 60.0  # seconds; some 25 checks and a few signals each time cost nothing noticeable
 STEADY_AFTER = 30.0  # seconds; a path that lasted as long proves that the trouble is over
@@ -62,6 +66,7 @@ class PathSelector:
     """
 
     __slots__ = (
+        "_askedAt",
         "_heard",
         "_openedAt",
         "_relayUp",
@@ -85,6 +90,7 @@ class PathSelector:
         self._heard = False
         self._roundTrip = 0.0
         self._waitingSince: float | None = None
+        self._askedAt: float | None = None
         self._relayedSince: float | None = None
 
     # What happens.
@@ -99,7 +105,7 @@ class PathSelector:
             self._openedAt = now
         self._heard = False
         self._roundTrip = roundTrip
-        self._relayedSince = None
+        self._askedAt = self._relayedSince = None
 
     def directLost(self, now: float) -> float:
         """
@@ -113,9 +119,28 @@ class PathSelector:
         self._become(PathKind.RELAYED, now)
         return lasted
 
+    def asked(self, now: float) -> None:
+        """
+        A check was sent on the direct path because it is suspected to be dead.
+        """
+        if self._askedAt is None:
+            self._askedAt = now
+
+    def answered(self, now: float, roundTrip: float) -> None:
+        """
+        A check was answered on the direct path: it carries both ways.  That does not make it what
+        carries the session, before the first datagram came.
+
+        @param roundTrip: seconds that it took.
+        """
+        self._askedAt = None
+        self._roundTrip = roundTrip
+        if self._heard:
+            self.heardDirect(now)
+
     def heardDirect(self, now: float) -> None:
         """
-        A datagram of the session came on the present direct path, or a check was answered on it.
+        A datagram of the session came on the present direct path.
         """
         if self._openedAt is not None:
             self._heard = True
@@ -143,11 +168,18 @@ class PathSelector:
         if self._waitingSince is None:
             self._waitingSince = now
 
-    def roundTripMeasured(self, roundTrip: float) -> None:
+    def awaited(self, since: float) -> None:
         """
-        @param roundTrip: seconds that a newer check on the direct path took.
+        Something should have come since C{since}, because the other side was sending, and did not.
         """
-        self._roundTrip = roundTrip
+        if self._waitingSince is None:
+            self._waitingSince = since
+
+    def settled(self) -> None:
+        """
+        Nothing has to come: all that was sent is acknowledged.
+        """
+        self._waitingSince = None
 
     def relayUp(self) -> None:
         """
@@ -176,15 +208,24 @@ class PathSelector:
         """
         if not self._heard:
             return False
+        if self._askedAt is not None and now - self._askedAt >= self.trustTime:
+            return False
         return self._waitingSince is None or now - self._waitingSince < self.trustTime
 
-    def doubtful(self, now: float) -> bool:
+    @property
+    def doubtTime(self) -> float:
         """
-        @return: whether the direct path is late with an answer: not so late that the relay has to
-            carry as well, but late enough to find out whether it can.
+        Seconds after which the direct path is late with an answer: not so late that the relay has
+        to carry as well, but late enough to find out whether it can.
         """
-        late = max(DOUBT_LEAST, DOUBT_ROUND_TRIPS * self._roundTrip)
-        return self._waitingSince is not None and now - self._waitingSince >= late
+        return max(DOUBT_LEAST, DOUBT_ROUND_TRIPS * self._roundTrip + DOUBT_MARGIN)
+
+    def waited(self, now: float) -> float | None:
+        """
+        @return: seconds that something sent on the direct path has waited for the next thing to
+            come; C{None} when nothing waits.
+        """
+        return None if self._waitingSince is None else now - self._waitingSince
 
     def route(self, now: float) -> Route:
         """
