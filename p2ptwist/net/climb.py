@@ -61,9 +61,17 @@ class Climb:
         self._ladder = ladder
         self._ropes = ropes
         self._extra: list[DatagramPort] = []
+        self._asked: DatagramPort | None = None
         self._observing: tuple[DatagramPort, STUNClient] | None = None
         self._timer: IDelayedCall | None = None
         self._draining = False
+
+    @property
+    def extra(self) -> int:
+        """
+        How many extra sockets are open, but for the one that was adopted.
+        """
+        return len(self._extra)
 
     def learned(self) -> Ladder:
         """
@@ -141,11 +149,12 @@ class Climb:
 
     def _receiverOf(self, port: DatagramPort) -> Callable[[bytes, HostPort], bool]:
         def received(data: bytes, address: HostPort) -> bool:
+            self._asked = port  # not to be closed when this opens the path, which ends the climb
             taken = self._ropes.receive(port, data, address)
-            if taken and port in self._extra:
-                # It is the session's now; the others are of no use.
-                self._extra.remove(port)
+            self._asked = None
+            if taken:
                 port.removeConsumer(received)
+                self._extra = [each for each in self._extra if each is not port]
                 self.stop()
             return taken
 
@@ -183,7 +192,8 @@ class Climb:
 
     def _closeExtra(self) -> None:
         for port in self._extra:
-            port.stopListening()
+            if port is not self._asked:
+                port.stopListening()
         self._extra.clear()
 
     def _rearm(self) -> None:

@@ -37,19 +37,17 @@ def writeNear(port: DatagramPort, data: bytes, address: HostPort, ttl: int) -> b
     transport: Any = port.transport
     if transport is None:
         return False
-    _setTTL(transport.socket, ttl)
+    options = [(socket.IPPROTO_IP, socket.IP_TTL)] if port.hasIPv4 else []
+    if port.hasIPv6:
+        # Which of the two is for IPv4 from a socket of both families depends on the system.
+        options.append((socket.IPPROTO_IPV6, socket.IPV6_UNICAST_HOPS))
+    for level, option in options:
+        transport.socket.setsockopt(level, option, ttl)
     try:
         return port.write(data, address)
     finally:
-        _setTTL(transport.socket, DEFAULT_TTL)
-
-
-def _setTTL(sock: socket.socket, ttl: int) -> None:
-    # What goes to IPv4 from a socket of both families has its own option, and not on each system
-    # the same one.
-    sock.setsockopt(socket.IPPROTO_IP, socket.IP_TTL, ttl)
-    if sock.family == socket.AF_INET6:
-        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_UNICAST_HOPS, ttl)
+        for level, option in options:
+            transport.socket.setsockopt(level, option, DEFAULT_TTL)
 
 
 def nearTTL(

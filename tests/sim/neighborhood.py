@@ -20,6 +20,7 @@ from p2ptwist.peer.identity import Identity, generateIdentity
 from p2ptwist.rendezvous.linkclient import RendezvousLink
 from p2ptwist.rendezvous.service import NodeService
 from p2ptwist.testing import Host, Internet, Link
+from p2ptwist.testing.internet import TRANSIT_HOPS
 
 NODE = "192.0.2.1"
 NODE_ALTERNATE = "192.0.2.2"
@@ -118,8 +119,8 @@ class Neighborhood:
     @ivar service: the node's service.
     """
 
-    def __init__(self, seed: int = 1) -> None:
-        self.internet = Internet(seed=seed)
+    def __init__(self, seed: int = 1, transitHops: int = TRANSIT_HOPS) -> None:
+        self.internet = Internet(seed=seed, transitHops=transitHops)
         self.random = Random(seed)
         self.node = self.internet.host(
             "node", NODE, NODE_ALTERNATE, link=Link(latency=NODE_LATENCY)
