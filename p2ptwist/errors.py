@@ -200,9 +200,11 @@ class PortMappingRefused(PortMappingError):
 
     @ivar code: the error code of the protocol.
     @ivar why: the standard's name for it, such as C{"NOT_AUTHORIZED"}.
+    @ivar lasting: seconds for which it is of no use to ask again.
     """
 
-    def __init__(self, message: str, code: int, why: str) -> None:
+    def __init__(self, message: str, code: int, why: str, lasting: float = 30.0) -> None:
         super().__init__(message)
         self.code = code
         self.why = why
+        self.lasting = lasting

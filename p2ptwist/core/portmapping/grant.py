@@ -4,6 +4,7 @@ What is asked of a router, and what it grants: the same for every port mapping p
 
 from __future__ import annotations
 
+import hmac
 from dataclasses import dataclass
 
 from p2ptwist.core.address import HostPort
@@ -74,3 +75,16 @@ class Grant:
     gateway: str
     router: str | None = None
     epoch: int | None = None
+
+
+def mappingNonce(secret: bytes, *names: str | int) -> bytes:
+    """
+    Make the nonce of a mapping from a secret, so that a program that was started again has the same
+    one, and its mapping back, although it has stored nothing (HKDF-Expand, RFC 5869).
+
+    @param secret: 32 bytes that nobody else has.
+    @param names: what tells the mapping from others.
+    @return: 12 bytes.
+    """
+    info = b"p2ptwist port mapping " + " ".join(map(str, names)).encode("ascii")
+    return hmac.digest(secret, info + b"\x01", "sha256")[:NONCE_LENGTH]
