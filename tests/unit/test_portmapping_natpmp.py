@@ -4,7 +4,7 @@ Tests for L{p2ptwist.core.portmapping.natpmp}.
 
 from __future__ import annotations
 
-from contextlib import suppress
+import contextlib
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -92,7 +92,7 @@ class HostileTests(SynchronousTestCase):
         Whatever comes is read or complained about in one way.
         """
         for decode in (decodeRequest, decodeResponse):
-            with suppress(MalformedDatagram):
+            with contextlib.suppress(MalformedDatagram):
                 decode(data)
 
     def test_refusedRequests(self) -> None:

@@ -4,7 +4,7 @@ Tests for L{p2ptwist.core.portmapping.pcp} and L{p2ptwist.core.portmapping.grant
 
 from __future__ import annotations
 
-from contextlib import suppress
+import contextlib
 from typing import Any
 
 from hypothesis import given
@@ -142,7 +142,7 @@ class HostileTests(SynchronousTestCase):
         Whatever comes is read or complained about in one way.
         """
         for decode in (decodeRequest, decodeResponse):
-            with suppress(MalformedDatagram):
+            with contextlib.suppress(MalformedDatagram):
                 decode(data)
 
     @given(st.binary(max_size=120), st.sampled_from([MAP_REQUEST, MAP_RESPONSE]))
