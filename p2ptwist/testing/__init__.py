@@ -28,6 +28,7 @@ from p2ptwist.testing.nat import (
     Uninvited,
     WhenFull,
 )
+from p2ptwist.testing.portmapper import PortMapper, Trouble
 from p2ptwist.testing.report import StillPending
 from p2ptwist.testing.router import Router
 from p2ptwist.testing.trace import Trace, TraceEntry
@@ -44,11 +45,13 @@ __all__ = [
     "Mapping",
     "Pooling",
     "PortAllocation",
+    "PortMapper",
     "Router",
     "StillPending",
     "TimeStandsStill",
     "Trace",
     "TraceEntry",
+    "Trouble",
     "Uninvited",
     "WhenFull",
     "Wire",

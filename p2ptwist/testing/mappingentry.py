@@ -48,9 +48,21 @@ class MappingEntry:
     @ivar key: the mapping key of the remote addresses that it is for.
     @ivar expires: when it is forgotten unless it is used.
     @ivar end: when it is forgotten anyway.
+    @ivar remote: the one remote address that it is for, where the inside sees it as another one.
+    @ivar alias: as which the inside sees it.
     """
 
-    __slots__ = ("end", "expires", "external", "inside", "key", "protocol", "sessions")
+    __slots__ = (
+        "alias",
+        "end",
+        "expires",
+        "external",
+        "inside",
+        "key",
+        "protocol",
+        "remote",
+        "sessions",
+    )
 
     def __init__(
         self, protocol: Protocol, inside: HostPort, external: HostPort, key: Key, end: float
@@ -61,6 +73,8 @@ class MappingEntry:
         self.key = key
         self.expires = 0.0
         self.end = end
+        self.remote: HostPort | None = None
+        self.alias: HostPort | None = None
         self.sessions: dict[Key, Session] = {}
 
     def isSingleFlow(self) -> bool:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from p2ptwist.core.address import HostPort
 from p2ptwist.core.errors import LocalUsageError
 from p2ptwist.testing.packet import Protocol
+from p2ptwist.testing.portmapper import PortMapper
 
 # RFC 4787 REQ-5: not under two minutes, five recommended; what Linux has for replied flows.
 UDP_TIMEOUT = 120.0  # seconds
@@ -173,6 +174,8 @@ class NAT:
     @ivar maxMappings: mappings at one time.
     @ivar maxMappingsPerHost: mappings of one inside host at one time, or C{None} for no such limit.
     @ivar whenFull: what becomes of a packet that needs one more than these.
+    @ivar portMapping: how the router maps ports on request, or C{None} when it does not.  It also
+        opens the firewall for IPv6.
     """
 
     mapping: Mapping = Mapping.ENDPOINT_INDEPENDENT
@@ -199,6 +202,7 @@ class NAT:
     maxMappings: int = MAX_MAPPINGS
     maxMappingsPerHost: int | None = None
     whenFull: WhenFull = WhenFull.REFUSE
+    portMapping: PortMapper | None = None
 
     def __post_init__(self) -> None:
         if not 1 <= self.firstPort <= self.lastPort <= 65_535:

@@ -19,6 +19,8 @@ from p2ptwist.testing.packet import Payload, Protocol, Segment, TCPFlag
 
 # One mapping may be used to spray every port of a peer; the oldest destinations make room.
 MAX_SESSIONS = 65_536
+# The ports that Linux gives to the source of a flow that clashes with another one (nf_nat_core).
+FIRST_ALIAS, LAST_ALIAS = 1024, 65_535
 
 
 class NATTable:
@@ -67,14 +69,16 @@ class NATTable:
 
     def outbound(
         self, protocol: Protocol, inside: HostPort, remote: HostPort, payload: Payload, now: float
-    ) -> HostPort | None:
+    ) -> MappingEntry | None:
         """
         A packet goes out.
 
-        @return: the external address that it comes from, or C{None} when it is to be dropped: a
-            TCP segment of no known connection, or no port is free.
+        @return: the mapping that it uses, or C{None} when it is to be dropped: a TCP segment of no
+            known connection, or no port is free.
         """
         entry = self._find(protocol, inside, remote, now)
+        if entry is not None and entry.remote is not None:
+            remote = entry.remote
         key = self._filteringOf[protocol].key(remote)
         session = entry.sessions.get(key) if entry else None
         if session is not None and session.expires <= now:
@@ -90,15 +94,15 @@ class NATTable:
         if session is None:
             session = self._newSession(entry, key, now, isInbound=False)
         self._touch(entry, session, payload, now, outbound=True)
-        return entry.external
+        return entry
 
     def inbound(
         self, protocol: Protocol, external: HostPort, remote: HostPort, payload: Payload, now: float
-    ) -> HostPort | None:
+    ) -> MappingEntry | None:
         """
         A packet comes from outside.
 
-        @return: the inside address that it is for, or C{None} when it is uninvited.
+        @return: the mapping that it uses, or C{None} when it is uninvited.
         """
         if self._isOwnFlow(protocol, external, remote, now):
             return None
@@ -109,7 +113,7 @@ class NATTable:
             return None
         entry, session = found
         self._touch(entry, session, payload, now, outbound=False)
-        return entry.inside
+        return entry
 
     def isBlocked(self, protocol: Protocol, remote: HostPort) -> bool:
         """
@@ -132,22 +136,21 @@ class NATTable:
 
     def errorFor(
         self, protocol: Protocol, external: HostPort, remote: HostPort, now: float
-    ) -> HostPort | None:
+    ) -> MappingEntry | None:
         """
-        @return: the inside address that an ICMP error about a packet from C{external} to
-            C{remote} is for, if any.
+        @return: the mapping that an ICMP error about a packet from C{external} to C{remote}
+            belongs to, if any.
         """
         found = self._findInbound(protocol, external, remote, now)
-        return found[0].inside if found else None
+        return found[0] if found else None
 
-    def externalOf(
+    def mappingOf(
         self, protocol: Protocol, inside: HostPort, remote: HostPort, now: float
-    ) -> HostPort | None:
+    ) -> MappingEntry | None:
         """
-        @return: the external address that stands for C{inside} towards C{remote}, if there is one.
+        @return: the mapping of C{inside} towards C{remote}, if there is one.
         """
-        entry = self._find(protocol, inside, remote, now)
-        return entry.external if entry else None
+        return self._find(protocol, inside, remote, now)
 
     def acceptUninvited(
         self, protocol: Protocol, external: HostPort, remote: HostPort, now: float
@@ -298,12 +301,18 @@ class NATTable:
         key = self._filteringOf[protocol].key(remote)
         other = self._find(protocol, forward.inside, remote, now)
         session = other.sessions.get(key) if other else None
+        alias = None
         if other is not None and session is not None and session.expires > now:
-            # As in Linux, one pair of addresses has one flow, and that has another port.
-            return None if key == remote else (other, session)
+            if key != remote:
+                return other, session
+            # One pair of addresses has one flow, and that has another port.  Linux then lets the
+            # packet in from another one.
+            alias = (remote[0], self._random.randint(FIRST_ALIAS, LAST_ALIAS))
         if not self._makeRoom(forward.inside[0], now):
             return None
-        entry = self._forwardFlow(forward, remote, now)
+        entry = self._forwardFlow(forward, alias or remote, now)
+        if alias is not None:
+            entry.alias, entry.remote = alias, remote
         return entry, self._newSession(entry, key, now, isInbound=True)
 
     def _forwardFlow(self, forward: Forward, remote: HostPort, now: float) -> MappingEntry:

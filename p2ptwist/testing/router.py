@@ -8,11 +8,15 @@ from collections.abc import Iterator
 
 from p2ptwist.core.address import HostPort, canonicalHost, formatAddress
 from p2ptwist.core.errors import LocalUsageError
+from p2ptwist.core.portmapping.pcp import SERVER_PORT
 from p2ptwist.testing.allocation import IdentityAllocator, PortAllocator
 from p2ptwist.testing.counters import Counters
+from p2ptwist.testing.forwards import Forward
+from p2ptwist.testing.grants import Grants
 from p2ptwist.testing.host import Host
 from p2ptwist.testing.link import Link, Wire
 from p2ptwist.testing.mappingentry import MappingEntry
+from p2ptwist.testing.mappingserver import MappingServer
 from p2ptwist.testing.nat import NAT, Firewall, Hairpinning, Uninvited
 from p2ptwist.testing.nattable import NATTable
 from p2ptwist.testing.network import Network
@@ -25,11 +29,14 @@ from p2ptwist.testing.packet import (
     resetAbout,
 )
 from p2ptwist.testing.placement import Placement, hostsOf, placement, routerOf
+from p2ptwist.testing.portmapper import Trouble
 from p2ptwist.testing.stack import Interface
 from p2ptwist.testing.world import World
 
 # A home's Ethernet or a good wireless network, one way.
 LAN_LINK = Link(latency=0.0005)
+# Addresses that are nobody's on a LAN, for answers from elsewhere (RFC 5737, RFC 3849).
+_STRANGER4, _STRANGER6 = "198.51.100.66", "2001:db8:ffff::66"
 
 
 class Router:
@@ -133,9 +140,17 @@ class Router:
         """
         return self._table.entries(self._world.clock.seconds())
 
+    def forwards(self) -> list[Forward]:
+        """
+        @return: the mappings that were made on request and live now, those of IPv6 included.
+        """
+        now, tables = self._world.clock.seconds(), dict.fromkeys((self._table, self._flows))
+        return [each for table in tables for each in table.forwards.living(now)]
+
     def reboot(self, nat: NAT | None = None) -> None:
         """
-        Forget all mappings and flows, and count ports from elsewhere.
+        Forget all mappings and flows, those that were made on request included, and count ports
+        from elsewhere.
 
         @param nat: how to translate from now on, if in another way.
         """
@@ -149,6 +164,17 @@ class Router:
         else:
             hosts = (self._external, *self._place.pool)
             self._table = NATTable(self._nat, PortAllocator(self._nat, hosts, random), lives)
+        self._mappingServer = self._startMappingServer()
+
+    def _startMappingServer(self) -> MappingServer | None:
+        mapper = self._nat.portMapping
+        if mapper is None:
+            return None
+        random = self._world.random(f"port mappings of {self.name}, boot {self._reboots}")
+        grants = Grants(mapper, self._table, self._external, random)
+        pinholes = Grants(mapper, self._flows, None, random)
+        booted = self._world.clock.seconds()
+        return MappingServer(mapper, grants, pinholes, self._external, booted, random)
 
     def changeExternal(self, external: str) -> None:
         """
@@ -185,11 +211,37 @@ class Router:
 
     def _toItself(self, packet: Packet) -> None:
         """
-        A packet from inside to the router's address on the LAN, where nothing listens.
+        A packet from inside to the router's address on the LAN.
         """
+        isForMapping = packet.protocol is Protocol.UDP and packet.destination[1] == SERVER_PORT
+        if isForMapping and self._mappingServer is not None:
+            self._world.trace.note(self.name, "received", packet)
+            clock, delay = self._world.clock, self._mappingServer.mapper.delay
+            clock.callAt(clock.seconds() + delay, self._answer, packet, self._mappingServer)
+            return
         self._drop(packet, "nothing listens on this router")
         if not packet.isError():
             self._lan.route(self._refusal(packet, packet.protocol is Protocol.TCP))
+
+    def _answer(self, request: Packet, server: MappingServer) -> None:
+        """
+        Answer a request for a port mapping.
+        """
+        assert isinstance(request.payload, bytes)
+        answer = server.answer(request.payload, request.source, self._world.clock.seconds())
+        if answer is None:
+            self._drop(request, "not answered")
+            return
+        host, port = request.destination
+        if server.mapper.trouble is Trouble.WRONG_SOURCE_ADDRESS:
+            host = _STRANGER6 if request.isIPv6() else _STRANGER4
+        elif server.mapper.trouble is Trouble.WRONG_SOURCE_PORT:
+            port += 1
+        for _ in range(server.mapper.copies):
+            number = next(self._world.packetNumbers)
+            packet = Packet(number, Protocol.UDP, (host, port), request.source, answer)
+            self._world.trace.note(self.name, "sent", packet)
+            self._lan.route(packet)
 
     # From inside to outside
 
@@ -204,23 +256,24 @@ class Router:
         if table.isBlocked(packet.protocol, packet.destination):
             self._drop(packet, "UDP is blocked")
             return
-        source = table.outbound(
+        entry = table.outbound(
             packet.protocol, packet.source, packet.destination, packet.payload, now
         )
-        if source is None:
+        if entry is None:
             self._refuseInside(packet, table)
         elif self._isOwn(packet.destination[0]):
-            self._hairpin(packet, source)
+            self._hairpin(packet, entry.external)
         else:
-            self._emit(self._translated(packet, source=source))
+            self._emit(self._translated(packet, entry.external, entry.remote))
 
     def _errorFromInside(self, packet: Packet, error: ICMPError) -> None:
         table, now = self._tableFor(packet), self._world.clock.seconds()
-        source = table.externalOf(error.protocol, error.destination, error.source, now)
-        if source is None:
+        entry = table.mappingOf(error.protocol, error.destination, error.source, now)
+        if entry is None:
             self._drop(packet, "no mapping")
             return
-        payload = ICMPError(error.protocol, error.source, source)
+        source = entry.external
+        payload = ICMPError(error.protocol, entry.remote or error.source, source)
         self._emit(self._translated(packet, source=(source[0], 0), payload=payload))
 
     def _refuseInside(self, packet: Packet, table: NATTable) -> None:
@@ -240,14 +293,14 @@ class Router:
         if how is Hairpinning.NONE:
             self._drop(packet, "no hairpinning")
             return
-        inside = self._table.inbound(
+        entry = self._table.inbound(
             packet.protocol, packet.destination, source, packet.payload, now
         )
-        if inside is None:
+        if entry is None:
             self._drop(packet, "uninvited")
             return
         seen = source if how is Hairpinning.EXTERNAL else packet.source
-        self._lan.route(self._translated(packet, source=seen, destination=inside))
+        self._lan.route(self._translated(packet, entry.alias or seen, entry.inside))
 
     def _emit(self, packet: Packet) -> None:
         self.counters.countSent(packet)
@@ -264,25 +317,26 @@ class Router:
         if table.isBlocked(packet.protocol, packet.source):
             self._drop(packet, "UDP is blocked")
             return
-        inside = table.inbound(
+        entry = table.inbound(
             packet.protocol, packet.destination, packet.source, packet.payload, now
         )
-        if inside is None:
+        if entry is None:
             self._refuseOutside(packet, table)
         elif packet.ttl <= 1:
             self._drop(packet, "time to live exceeded")
         else:
-            self._lan.route(self._translated(packet, destination=inside))
+            self._lan.route(self._translated(packet, entry.alias, entry.inside))
 
     def _errorFromOutside(self, packet: Packet, error: ICMPError) -> None:
         table, now = self._tableFor(packet), self._world.clock.seconds()
-        inside = table.errorFor(error.protocol, error.source, error.destination, now)
-        if inside is None:
+        entry = table.errorFor(error.protocol, error.source, error.destination, now)
+        if entry is None:
             self._drop(packet, "no mapping")
         elif not table.nat.forwardsICMP:
             self._drop(packet, "ICMP is not forwarded")
         else:
-            payload = ICMPError(error.protocol, inside, error.destination)
+            inside = entry.inside
+            payload = ICMPError(error.protocol, inside, entry.alias or error.destination)
             self._lan.route(self._translated(packet, destination=(inside[0], 0), payload=payload))
 
     def _refuseOutside(self, packet: Packet, table: NATTable) -> None:

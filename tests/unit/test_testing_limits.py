@@ -110,12 +110,13 @@ class LifeTests(SynchronousTestCase):
         """
         TCP connections live on.
         """
-        table = Bench(NAT(udpLife=(5.0, 5.0))).table
-        external = table.outbound(TCP, ALICE, FIRST, segment(TCPFlag.SYN), 0.0)
+        bench = Bench(NAT(udpLife=(5.0, 5.0)))
+        external = bench.send(ALICE, FIRST, segment(TCPFlag.SYN), 0.0, TCP)
         assert external is not None
         answer = segment(TCPFlag.SYN | TCPFlag.ACK)
-        self.assertEqual(table.inbound(TCP, external, FIRST, answer, 1.0), ALICE)
-        self.assertEqual(table.inbound(TCP, external, FIRST, segment(TCPFlag.ACK), 60.0), ALICE)
+        self.assertEqual(bench.receive(external, FIRST, answer, 1.0, TCP), ALICE)
+        ack = segment(TCPFlag.ACK)
+        self.assertEqual(bench.receive(external, FIRST, ack, 60.0, TCP), ALICE)
 
     def test_badLives(self) -> None:
         """
@@ -204,11 +205,20 @@ class ForwardTests(SynchronousTestCase):
 
     def test_clash(self) -> None:
         """
-        As in Linux, whoever has a flow through one port does not get in through the other one.
+        Whoever has a flow through one port is seen as somebody else through the other one, as in
+        Linux; answers to either find their way.
         """
         bench = self.bench(mapsOutgoing=False)
-        bench.out(ALICE, FIRST)
-        self.assertIsNone(bench.into(MAPPED, FIRST))
+        external = bench.out(ALICE, FIRST)
+        entry = bench.table.inbound(UDP, MAPPED, FIRST, b"", 0.0)
+        assert entry is not None and entry.alias is not None
+        self.assertEqual((entry.inside, entry.alias[0]), (ALICE, FIRST[0]))
+        self.assertNotEqual(entry.alias, FIRST)
+        self.assertIs(bench.table.inbound(UDP, MAPPED, FIRST, b"", 0.0), entry)
+        self.assertIs(bench.table.outbound(UDP, ALICE, entry.alias, b"", 0.0), entry)
+        self.assertEqual((entry.external, entry.remote), (MAPPED, FIRST))
+        self.assertEqual(bench.out(ALICE, FIRST), external)
+        self.assertEqual(bench.into(external, FIRST), ALICE)
         self.assertEqual(bench.into(MAPPED, SECOND), ALICE)
 
     def test_looseNAT(self) -> None:
@@ -276,15 +286,14 @@ class ForwardTests(SynchronousTestCase):
         A TCP connection from outside is established by the answer to it.
         """
         bench = self.bench(NAT(tcpTransitoryTimeout=10.0, tcpTimeout=100.0), protocol=TCP)
-        table = bench.table
         syn, synAck, ack = (
             segment(flags) for flags in (TCPFlag.SYN, TCPFlag.SYN | TCPFlag.ACK, TCPFlag.ACK)
         )
-        self.assertEqual(table.inbound(TCP, MAPPED, FIRST, syn, 0.0), ALICE)
-        self.assertEqual(table.outbound(TCP, ALICE, FIRST, synAck, 1.0), MAPPED)
-        self.assertEqual(table.inbound(TCP, MAPPED, FIRST, ack, 90.0), ALICE)
-        self.assertEqual(table.inbound(TCP, MAPPED, SECOND, syn, 90.0), ALICE)
-        self.assertIsNone(table.externalOf(TCP, ALICE, SECOND, 101.0))
+        self.assertEqual(bench.receive(MAPPED, FIRST, syn, 0.0, TCP), ALICE)
+        self.assertEqual(bench.send(ALICE, FIRST, synAck, 1.0, TCP), MAPPED)
+        self.assertEqual(bench.receive(MAPPED, FIRST, ack, 90.0, TCP), ALICE)
+        self.assertEqual(bench.receive(MAPPED, SECOND, syn, 90.0, TCP), ALICE)
+        self.assertIsNone(bench.table.mappingOf(TCP, ALICE, SECOND, 101.0))
 
     def test_full(self) -> None:
         """

@@ -13,7 +13,7 @@ from p2ptwist.errors import LocalUsageError
 from p2ptwist.testing import NAT, Filtering, Firewall, Mapping, PortAllocation, Uninvited
 from p2ptwist.testing.allocation import IdentityAllocator, PortAllocator
 from p2ptwist.testing.nattable import MAX_SESSIONS, NATTable
-from p2ptwist.testing.packet import Protocol, Segment, TCPFlag
+from p2ptwist.testing.packet import Payload, Protocol, Segment, TCPFlag
 
 EXTERNAL = "203.0.113.1"
 ALICE: HostPort = ("192.168.1.2", 5000)
@@ -52,7 +52,7 @@ class Bench:
         """
         @return: where a datagram from inside seems to come from.
         """
-        return self.table.outbound(UDP, inside, remote, b"", now)
+        return self.send(inside, remote, b"", now, UDP)
 
     def into(
         self, external: HostPort | None, remote: HostPort, now: float = 0.0
@@ -61,7 +61,25 @@ class Bench:
         @return: where a datagram from outside goes to.
         """
         assert external is not None
-        return self.table.inbound(UDP, external, remote, b"", now)
+        return self.receive(external, remote, b"", now, UDP)
+
+    def send(
+        self, inside: HostPort, remote: HostPort, what: Payload, now: float, protocol: Protocol
+    ) -> HostPort | None:
+        """
+        @return: where a packet from inside seems to come from.
+        """
+        entry = self.table.outbound(protocol, inside, remote, what, now)
+        return entry.external if entry else None
+
+    def receive(
+        self, external: HostPort, remote: HostPort, what: Payload, now: float, protocol: Protocol
+    ) -> HostPort | None:
+        """
+        @return: where a packet from outside goes to.
+        """
+        entry = self.table.inbound(protocol, external, remote, what, now)
+        return entry.inside if entry else None
 
 
 class MappingTests(SynchronousTestCase):
@@ -94,7 +112,7 @@ class MappingTests(SynchronousTestCase):
         nat = NAT(mapping=EI, tcpMapping=APD, allocation=PortAllocation.RANDOM)
         bench = Bench(nat)
         self.assertEqual(bench.out(ALICE, FIRST), bench.out(ALICE, OTHER))
-        externals = {bench.table.outbound(TCP, ALICE, to, SYN, 0.0) for to in (FIRST, OTHER)}
+        externals = {bench.send(ALICE, to, SYN, 0.0, TCP) for to in (FIRST, OTHER)}
         self.assertEqual(len(externals), 2)
 
     def test_protocolsApart(self) -> None:
@@ -103,7 +121,7 @@ class MappingTests(SynchronousTestCase):
         """
         bench = Bench(NAT())
         self.assertEqual(bench.out(ALICE, FIRST), (EXTERNAL, 5000))
-        self.assertEqual(bench.table.outbound(TCP, CAROL, FIRST, SYN, 0.0), (EXTERNAL, 5000))
+        self.assertEqual(bench.send(CAROL, FIRST, SYN, 0.0, TCP), (EXTERNAL, 5000))
 
     def test_timeout(self) -> None:
         """
@@ -194,10 +212,10 @@ class FilteringTests(SynchronousTestCase):
         """
         TCP may be filtered in another way than UDP.
         """
-        table = Bench(NAT(filtering=APDF, tcpFiltering=EIF)).table
-        external = table.outbound(TCP, ALICE, FIRST, SYN, 0.0)
+        bench = Bench(NAT(filtering=APDF, tcpFiltering=EIF))
+        external = bench.send(ALICE, FIRST, SYN, 0.0, TCP)
         assert external is not None
-        self.assertEqual(table.inbound(TCP, external, OTHER, SYN, 0.0), ALICE)
+        self.assertEqual(bench.receive(external, OTHER, SYN, 0.0, TCP), ALICE)
 
     def test_manyDestinations(self) -> None:
         """
@@ -219,10 +237,12 @@ class FilteringTests(SynchronousTestCase):
         bench = Bench(NAT())
         external = bench.out(ALICE, FIRST)
         assert external is not None
-        self.assertEqual(bench.table.errorFor(UDP, external, FIRST, 0.0), ALICE)
+        entry = bench.table.mappingOf(UDP, ALICE, FIRST, 0.0)
+        assert entry is not None
+        self.assertEqual((entry.inside, entry.external), (ALICE, external))
+        self.assertIs(bench.table.errorFor(UDP, external, FIRST, 0.0), entry)
         self.assertIsNone(bench.table.errorFor(UDP, external, OTHER, 0.0))
-        self.assertEqual(bench.table.externalOf(UDP, ALICE, FIRST, 0.0), external)
-        self.assertIsNone(bench.table.externalOf(UDP, CAROL, FIRST, 0.0))
+        self.assertIsNone(bench.table.mappingOf(UDP, CAROL, FIRST, 0.0))
 
 
 class AllocationTests(SynchronousTestCase):
@@ -333,19 +353,19 @@ class ConnectionTests(SynchronousTestCase):
         """
         Make a table with short timeouts.
         """
-        self.table = Bench(NAT(tcpTimeout=100.0, tcpTransitoryTimeout=10.0)).table
+        self.bench = Bench(NAT(tcpTimeout=100.0, tcpTransitoryTimeout=10.0))
 
     def out(self, what: Segment, now: float) -> HostPort | None:
         """
         @return: where a segment from inside seems to come from.
         """
-        return self.table.outbound(TCP, ALICE, FIRST, what, now)
+        return self.bench.send(ALICE, FIRST, what, now, TCP)
 
     def into(self, what: Segment, now: float) -> HostPort | None:
         """
         @return: where a segment from outside goes to.
         """
-        return self.table.inbound(TCP, (EXTERNAL, 5000), FIRST, what, now)
+        return self.bench.receive((EXTERNAL, 5000), FIRST, what, now, TCP)
 
     def test_onlySYNOpens(self) -> None:
         """
@@ -398,11 +418,12 @@ class FirewallTests(SynchronousTestCase):
         """
         Replies come in, from where the filtering allows, and nothing is translated.
         """
-        table = NATTable(Firewall(filtering=ADF).asNAT(), IdentityAllocator(), Random(1))
+        bench = Bench(NAT())
+        bench.table = NATTable(Firewall(filtering=ADF).asNAT(), IdentityAllocator(), Random(1))
         inside = ("2001:db8:1::2", 5000)
-        self.assertEqual(table.outbound(UDP, inside, FIRST, b"", 0.0), inside)
-        self.assertEqual(table.inbound(UDP, inside, SECOND, b"", 0.0), inside)
-        self.assertIsNone(table.inbound(UDP, inside, OTHER, b"", 0.0))
+        self.assertEqual(bench.out(inside, FIRST), inside)
+        self.assertEqual(bench.into(inside, SECOND), inside)
+        self.assertIsNone(bench.into(inside, OTHER))
 
     def test_neverAccepts(self) -> None:
         """
