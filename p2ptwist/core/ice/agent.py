@@ -34,7 +34,6 @@ from p2ptwist.core.ice.generation import Generation
 from p2ptwist.core.ice.jitter import Jitter
 from p2ptwist.core.ice.lineage import MAX_GENERATION, Lineage
 from p2ptwist.core.ice.localside import LocalSide
-from p2ptwist.core.ice.reason import explainEnd
 from p2ptwist.core.ice.signal import (
     SESSION_LENGTH,
     Description,
@@ -43,6 +42,7 @@ from p2ptwist.core.ice.signal import (
     Signal,
     SignalType,
 )
+from p2ptwist.core.ice.survey import Survey
 from p2ptwist.core.machine import Transmit
 from p2ptwist.core.nat import NATBehavior
 from p2ptwist.core.stun.message import Message, MessageClass, Method, decode, isSTUN
@@ -54,6 +54,7 @@ class Agent:
 
     @ivar session: exactly 8 bytes that name the session among those with the same peer.
     @ivar counters: what was dropped.
+    @ivar survey: what a ladder asks for.
     """
 
     def __init__(
@@ -75,6 +76,7 @@ class Agent:
         self._now = self._started = now
         self._localSide = LocalSide(self.session)
         self._lineage = Lineage(self._makeGeneration)
+        self.survey = Survey(self._localSide, self._lineage, self._conversation)
         self._path = DataPath(Jitter(randomBytes))
         self._ended = False
         self._events: list[Event] = []
@@ -303,14 +305,12 @@ class Agent:
         if self._ended:
             return None
         generation, consent = self._lineage.current, self._path.consent
-        times: list[float | None] = [None if consent is None else consent.deadline()]
-        if generation.checking:
-            times.append(generation.checklist.deadline(self._now))
-            if self.controlling:
-                times.append(generation.nomination.deadline)
-        if not generation.completed:
+        times = [None if consent is None else consent.deadline()]
+        times.append(generation.deadline(self._now, self.controlling))
+        if not generation.completed and not self.survey.climbing:
             times.append(generation.failAt())
-        return max(self._now, min(time for time in times if time is not None))
+        earliest = min((time for time in times if time is not None), default=None)
+        return None if earliest is None else max(self._now, earliest)
 
     def pollTransmit(self) -> Transmit | None:
         """
@@ -450,7 +450,8 @@ class Agent:
         self._conversation.run(generation, self._now)
         self._openWhereHeard(generation)
         self._renewConsent()
-        if not self._ended and not generation.completed and self._now >= generation.failAt():
+        searching = not self._ended and not generation.completed and not self.survey.climbing
+        if searching and self._now >= generation.failAt():
             self._giveUp()
 
     def _renewConsent(self) -> None:
@@ -476,11 +477,10 @@ class Agent:
         """
         The generation found nothing.  A path that an earlier one found goes on.
         """
-        generation = self._lineage.current
         if self._path.consent is not None and self._path.generation is not None:
             self._lineage.fallBack(self._path.generation)
             return
-        reason = explainEnd(generation, self._localSide.behavior, self._now - self._started)
+        reason = self.survey.explain(self._now - self._started)
         if self._path.pair is None:
             self._end(EndKind.FAILED, reason)
         else:

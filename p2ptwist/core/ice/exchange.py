@@ -99,6 +99,17 @@ class Exchange:
         self.sent += 1
         return Transmit(encodeCheck(transactionID, check, generation.local, remote), pair.address)
 
+    def stray(self, generation: Generation, remote: Credentials, controlling: bool) -> bytes:
+        """
+        @return: a check whose answer will not be matched: it is for an address that the other side
+            may have, and counts only if it arrives there.
+        """
+        priority = candidatePriority(CandidateType.PEER_REFLEXIVE, "0.0.0.0")
+        check = Check(priority, controlling, self.tieBreaker, False)
+        self.sent += 1
+        transactionID = self._randomBytes(TRANSACTION_ID_LENGTH)
+        return encodeCheck(transactionID, check, generation.local, remote)
+
     def match(self, answer: Message, source: HostPort, now: float) -> Outstanding | None:
         """
         @return: the request that C{answer} is for, when it comes in time from where the request

@@ -131,6 +131,15 @@ class Generation:
         pair = self.checklist.get(address)
         return pair is not None and (pair.heard or pair.state is PairState.SUCCEEDED)
 
+    def deadline(self, now: float, controlling: bool) -> float | None:
+        """
+        @return: when a check or a nomination may be due.
+        """
+        if not self.checking:
+            return None
+        times = (self.checklist.deadline(now), self.nomination.deadline if controlling else None)
+        return min((time for time in times if time is not None), default=None)
+
     def failAt(self) -> float:
         """
         @return: when it will have failed, as far as is known now.

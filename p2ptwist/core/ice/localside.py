@@ -4,7 +4,7 @@ What this side knows of itself, and so can say to the other side.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from p2ptwist.core.address import HostPort
 from p2ptwist.core.ice.candidate import OFFERED_LIMIT, Candidate, isLoopback, looksReachable
@@ -34,6 +34,9 @@ class LocalSide:
         self.complete = False
         self.behavior = NATBehavior(None, None)
         self._candidates: dict[HostPort, Candidate] = {}
+
+    def __iter__(self) -> Iterator[Candidate]:
+        return iter(self._candidates.values())
 
     def add(self, candidates: Iterable[Candidate]) -> bool:
         """

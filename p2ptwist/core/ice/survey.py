@@ -1,0 +1,90 @@
+"""
+What a ladder (L{p2ptwist.core.ladder}) asks an agent for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Set
+
+from p2ptwist.core.address import HostPort, isIPv6
+from p2ptwist.core.ice.candidate import Candidate, CandidateType
+from p2ptwist.core.ice.conversation import Conversation
+from p2ptwist.core.ice.lineage import Lineage
+from p2ptwist.core.ice.localside import LocalSide
+from p2ptwist.core.ice.reason import explainEnd
+from p2ptwist.core.nat import NATBehavior
+
+
+class Survey:
+    """
+    What both sides have said, and checks that stand in no checklist.
+
+    @ivar climbing: whether a ladder is at work, so that the agent is not to give up.
+    @ivar fired: how many checks the ladder has sent.
+    """
+
+    __slots__ = ("_conversation", "_lineage", "_localSide", "climbing", "fired")
+
+    def __init__(self, localSide: LocalSide, lineage: Lineage, conversation: Conversation) -> None:
+        self.climbing = False
+        self.fired = 0
+        self._localSide = localSide
+        self._lineage = lineage
+        self._conversation = conversation
+
+    @property
+    def local(self) -> NATBehavior:
+        """
+        What this side's NATs were measured to do.
+        """
+        return self._localSide.behavior
+
+    @property
+    def remote(self) -> NATBehavior:
+        """
+        What the other side says of its own.
+        """
+        return self._lineage.current.behavior
+
+    @property
+    def address(self) -> HostPort | None:
+        """
+        This side's server-reflexive IPv4 address; without a NAT its host address is the same, and
+        there is none.
+        """
+        return next(map(_address, filter(_isReflexive, self._localSide)), None)
+
+    @property
+    def remoteHosts(self) -> Set[str]:
+        """
+        The hosts of the other side's server-reflexive IPv4 addresses.
+        """
+        remote = (pair.remote for pair in self._lineage.current.checklist)
+        return frozenset(each.address[0] for each in remote if _isReflexive(each))
+
+    def explain(self, seconds: float) -> str:
+        """
+        @param seconds: how long a path was looked for in vain.
+        @return: why there is none, in words for a person.
+        """
+        return explainEnd(self._lineage.current, self.local, seconds, self.fired)
+
+    def check(self) -> bytes | None:
+        """
+        @return: a check that no answer is awaited of: what counts is that it arrives; C{None} while
+            the other side's credentials are not known.
+        """
+        generation = self._lineage.current
+        if generation.remote is None:
+            return None
+        conversation = self._conversation
+        return conversation.exchange.stray(generation, generation.remote, conversation.controlling)
+
+
+def _isReflexive(candidate: Candidate) -> bool:
+    reflexive = candidate.type is CandidateType.SERVER_REFLEXIVE
+    return reflexive and not isIPv6(candidate.address[0])
+
+
+def _address(candidate: Candidate) -> HostPort:
+    return candidate.address
