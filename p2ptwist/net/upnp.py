@@ -21,7 +21,7 @@ from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred, DeferredList, fail, succeed
 from twisted.internet.error import ProcessExitedAlready
-from twisted.internet.interfaces import IDelayedCall
+from twisted.internet.interfaces import IDelayedCall, IReactorProcess
 from twisted.internet.protocol import ProcessProtocol
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -38,6 +38,11 @@ _T = TypeVar("_T")
 
 _DEADLINE = 3.0  # seconds for everything, from the start of the child to its answer
 _LEASE = 3600.0  # seconds that are asked for at most: a killed program leaves nothing for long
+_CHECK_INTERVAL = 300.0  # seconds; a check takes 0.1 s of processor time
+# Seconds for which it is of no use to ask again; a router that knows permanent leases only will not
+# learn it.
+_REFUSED, _LASTING = 30.0, 86400.0
+_ONLY_PERMANENT = 725  # WANIPConnection:1
 _MAX_OUTPUT = 4096  # bytes that a child may write; an answer has some 100
 _MAX_CHILDREN = 8  # requests at once: each is some 20 MB for a moment
 _NONSENSE = "UPnP: the child process says nothing that makes sense"
@@ -144,11 +149,11 @@ class UPnPMapper:
 
     @ivar name: C{"upnp"}.
     @ivar gateway: its literal IPv4 address.
-    @ivar restarted: never called: UPnP has no word for it but events, which need a listening port.
+    @ivar restarted: called by L{check} when a mapping is gone before its time.  UPnP's own word for
+        it are events, which need a listening port.
     """
 
     name = "upnp"
-    restarted = None
 
     def __init__(self, reactor: Any, gateway: str, port: int = SSDP_PORT) -> None:
         """
@@ -157,9 +162,13 @@ class UPnPMapper:
         @param port: the UDP port that it is searched on.
         """
         self.gateway = gateway
+        self.restarted: Callable[[], object] | None = None
         self._reactor = reactor
         self._port = port
         self._children: set[_Child] = set()
+        # What was granted, and when that ends; by transport and internal port.
+        self._granted: dict[tuple[str, int], tuple[Grant, float]] = {}
+        self._checked = 0.0  # when a check was last worth its while
 
     def request(self, wanted: MappingRequest) -> Deferred[Grant]:
         """
@@ -182,14 +191,26 @@ class UPnPMapper:
             L{PortMappingError} after 3 s at most.  It can be cancelled.
         """
         wanted = grant.request
+        self._granted.pop((wanted.transport, wanted.internalPort), None)
         mapping = _mapping(wanted, grant.external[1])
         return self._ask("delete", wanted.internalHost, mapping).addCallback(lambda _: None)
 
     def check(self) -> Deferred[None]:
         """
-        Do nothing: a router does not say whether it started again but to who listens to it.
+        See whether the router still has the last mapping that it granted; at most every five
+        minutes, as that takes a child process.
+
+        @return: a Deferred that fires when that is known, 3 s from now at the latest.
         """
-        return succeed(None)
+        now = self._reactor.seconds()
+        current = [grant for grant, expiry in self._granted.values() if now < expiry]
+        if not current or now < self._checked + _CHECK_INTERVAL:
+            return succeed(None)
+        self._checked = now
+        wanted = current[-1].request
+        mapping = _mapping(wanted, current[-1].external[1])
+        asked = self._ask("check", wanted.internalHost, mapping)
+        return asked.addCallbacks(self._looked, lambda _: None)
 
     def status(self, internalHost: str) -> Deferred[RouterStatus]:
         """
@@ -253,7 +274,24 @@ class UPnPMapper:
         granted = min(float(answer["lifetime"]), lifetime)
         if not LOWEST_PORT <= external[1] <= 65535 or granted < 1:
             raise ValueError("no such mapping was asked for")
-        return Grant(self.name, wanted, external, granted, self.gateway, answer["router"])
+        grant = Grant(self.name, wanted, external, granted, self.gateway, answer["router"])
+        self._checked = now = self._reactor.seconds()
+        self._granted[wanted.transport, wanted.internalPort] = grant, now + granted
+        return grant
+
+    def _looked(self, answer: dict[str, Any]) -> None:
+        if answer.get("gone") is True and self.restarted is not None:
+            self.restarted()
+
+
+def upnpMapper(reactor: Any, gateway: str, interface: str) -> UPnPMapper | None:
+    """
+    @param interface: this host's address towards the router.
+    @return: a mapper; C{None} for an IPv6 router, or a reactor without processes.
+    """
+    if ":" in gateway or not IReactorProcess.providedBy(reactor):
+        return None
+    return UPnPMapper(reactor, gateway)
 
 
 def _mapping(wanted: MappingRequest, external: int) -> dict[str, object]:
@@ -295,5 +333,6 @@ def _read(line: bytes) -> dict[str, Any] | Failure:
         return answer
     if failure == "refused":
         message = f"UPnP: the router refused with error {code}: {why}"
-        return Failure(PortMappingRefused(message, int(code or 0), str(why)))
+        lasting = _LASTING if code == _ONLY_PERMANENT else _REFUSED
+        return Failure(PortMappingRefused(message, int(code or 0), str(why), lasting))
     return Failure((PortMapperSilent if failure == "silent" else PortMappingError)(f"UPnP: {why}"))

@@ -5,12 +5,12 @@ output, both a line of JSON, and the end.
 Whatever a router sends is read here, with bounds; and miniupnpc is here.  The process limits its
 own memory, time and files first, so that one that was led astray harms nobody.
 
-Question: C{verb} (C{add}, C{delete}, C{status}), C{gateway}, C{source}, C{port} (of SSDP); for the
-first two C{transport}, C{internal}, C{external}, and C{lifetime} in seconds.
+Question: C{verb} (C{add}, C{delete}, C{check}, C{status}), C{gateway}, C{source}, C{port} (of
+SSDP); but for the last C{transport}, C{internal}, C{external}, and C{lifetime} in seconds.
 
-Answer: C{router} and C{external}, for C{add} with C{port} and C{lifetime}, for C{status} with
-C{status} and C{uptime}; or C{failure} (C{missing}, C{silent}, C{unusable}, C{refused}), C{why} and
-C{code}.
+Answer: C{router}; for C{add} C{external}, C{port} and C{lifetime}, for C{check} C{gone}, for
+C{status} C{external}, C{status} and C{uptime}; or C{failure} (C{missing}, C{silent}, C{unusable},
+C{refused}), C{why} and C{code}.
 """
 
 from __future__ import annotations
@@ -83,6 +83,8 @@ def _do(router: Router, question: dict[str, Any]) -> dict[str, Any]:
     if question["verb"] == "delete":
         router.delete(mapping, question["external"])
         return {}
+    if question["verb"] == "check":
+        return {"gone": not router.has(mapping, question["external"])}
     # First of all, for a router without an address has no use for a mapping.
     host = router.externalHost()
     port, lifetime = router.add(mapping, question["external"], question["lifetime"])

@@ -182,6 +182,15 @@ class Router:
         if entry is None or tuple(entry[:2]) == (mapping.client, mapping.port):
             self._delete(mapping, port)
 
+    def has(self, mapping: Mapping, port: int) -> bool:
+        """
+        @return: whether a mapping is still there, as far as the router says.
+        """
+        entry = self._entry(mapping, port)
+        if entry is None:
+            return self._forwarder.code != _NO_SUCH_ENTRY
+        return tuple(entry[:2]) == (mapping.client, mapping.port)
+
     def close(self) -> None:
         """
         Be done.

@@ -9,13 +9,14 @@ from typing import Any
 
 from twisted.internet import reactor
 from twisted.internet.defer import CancelledError, gatherResults
+from twisted.internet.testing import MemoryReactorClock
 from zope.interface.verify import verifyObject
 
 from p2ptwist.core.portmapping.grant import Grant, MappingRequest
 from p2ptwist.errors import PortMapperSilent, PortMappingError, PortMappingRefused
 from p2ptwist.interfaces import IPortMapper
 from p2ptwist.net import upnp
-from p2ptwist.net.upnp import RouterStatus, UPnPMapper
+from p2ptwist.net.upnp import RouterStatus, UPnPMapper, upnpMapper
 from tests.contract.fakeigd import HOST, FakeRouter
 from tests.contract.upnpcases import TCP, UDP, Cases
 
@@ -62,7 +63,6 @@ class MappingTests(Cases):
             self.assertEqual(grant.external, ("198.51.100.7", 6001))
             self.assertEqual(grant.lifetime, 120.0)
         self.assertEqual([*router.mappings], [("TCP", 6001)])
-        await mapper.check()
         await mapper.release(grant)
         self.assertEqual(router.mappings, {})
         await mapper.release(grant)
@@ -115,6 +115,7 @@ class MappingTests(Cases):
         router = FakeRouter(lease=lambda asked: 0)
         error = await self.fails(router, PortMappingRefused)
         self.assertEqual(error.code, 725)
+        self.assertGreater(error.lasting, 3600)
         self.assertEqual(router.mappings, {})
 
     async def test_lease(self) -> None:
@@ -128,6 +129,44 @@ class MappingTests(Cases):
             (FakeRouter(refusals={"GetSpecificPortMappingEntry": 606}), 3600.0),
         ):
             self.assertEqual((await self.mapper(router).request(UDP)).lifetime, granted)
+
+    async def test_check(self) -> None:
+        """
+        A mapping that is gone before its time is told, but no mapping that was released, that the
+        router does not show, or when none was made; and it is not looked for all the time.
+        """
+        self.patch(upnp, "_CHECK_INTERVAL", 0.0)
+        router = FakeRouter()
+        mapper = self.mapper(router)
+        told: list[str] = []
+        await mapper.check()
+        first = await mapper.request(UDP)
+        grant = await mapper.request(TCP)
+        await mapper.check()  # nobody to tell, and nothing
+        mapper.restarted = lambda: told.append("restarted")
+        await mapper.check()
+        router.refusals["GetSpecificPortMappingEntry"] = 606
+        await mapper.check()
+        del router.refusals["GetSpecificPortMappingEntry"]
+        self.assertEqual(told, [])
+        router.mappings["TCP", 6001]["NewInternalPort"] = "7"
+        await mapper.check()
+        router.mappings.clear()
+        await mapper.check()
+        self.assertEqual(told, ["restarted"] * 2)
+        router.locations = []
+        await mapper.check()
+        self.patch(upnp, "_CHECK_INTERVAL", 300.0)
+        searched = router.searched
+        await mapper.check()
+        self.assertEqual(router.searched, searched)
+        self.patch(upnp, "_CHECK_INTERVAL", 0.0)
+        for each in (first, grant):
+            await self.failed(mapper.release(each), PortMapperSilent)
+        searched = router.searched
+        await mapper.check()
+        self.assertEqual(router.searched, searched)
+        self.assertEqual(told, ["restarted"] * 2)
 
     async def test_connections(self) -> None:
         """
@@ -277,6 +316,9 @@ class ChildTests(Cases):
         )
         self.assertIn("IPv4", str(error))
         await self.failed(UPnPMapper(reactor, "fe80::1").request(UDP))
+        self.assertIsNone(upnpMapper(reactor, "fe80::1%eth0", "fe80::2"))
+        self.assertIsNone(upnpMapper(MemoryReactorClock(), HOST, HOST))
+        self.assertIsInstance(upnpMapper(reactor, HOST, HOST), UPnPMapper)
         mapper = self.mapper(FakeRouter())
         wanted = MappingRequest("udp", "198.51.100.1", 5000, None, 60.0, bytes(12))
         error = await self.failed(mapper.request(wanted), PortMapperSilent)
