@@ -285,6 +285,15 @@ class QUIC:
         """
         self._try(self._connection.send_ping, 0)
 
+    def roundTrip(self) -> float | None:
+        """
+        @return: seconds that the latest answer took, on whatever path; C{None} before the first,
+            or when the library does not tell.
+        """
+        core = getattr(self._connection, "_core", None)
+        latest: float | None = getattr(core, "latest_rtt", None)
+        return latest
+
     def close(self, code: int, reason: str) -> None:
         """
         End the connection; the last datagram is there to be taken.

@@ -14,8 +14,8 @@ from typing import Any
 
 from twisted.application.service import IService, Service
 from twisted.internet.defer import CancelledError, Deferred, DeferredList, maybeDeferred
-from twisted.internet.error import CannotListenError, NoProtocol
-from twisted.internet.interfaces import IListeningPort, IProtocol, IProtocolFactory
+from twisted.internet.error import NoProtocol
+from twisted.internet.interfaces import IProtocol, IProtocolFactory
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -24,11 +24,14 @@ from zope.interface import implementer
 from p2ptwist.core.address import HostPort
 from p2ptwist.core.errors import LocalUsageError
 from p2ptwist.core.peerid import decodePeerID, encodePeerID
-from p2ptwist.core.session.control import CloseCode
-from p2ptwist.errors import LinkDown, SessionLost, SessionRefused
+from p2ptwist.errors import LinkDown, SessionLost
 from p2ptwist.interfaces import ILink, ILinkReceiver, IWelcome
+from p2ptwist.net.latch import Latch
+from p2ptwist.net.quic import MESSAGE_LENGTH
 from p2ptwist.peer.address import PeerAddress
+from p2ptwist.peer.callers import Callers
 from p2ptwist.peer.identity import Identity
+from p2ptwist.peer.listening import Listening, Services
 from p2ptwist.peer.reach import Reach
 from p2ptwist.peer.session import Session
 from p2ptwist.peer.sessions import Sessions
@@ -68,7 +71,8 @@ class PathEvent:
     @ivar kind: C{"direct"} or C{"relayed"}.
     @ivar transport: C{"udp"}, or C{"tcp"} for the relay.
     @ivar remote: the address that a direct path goes to.
-    @ivar roundTrip: seconds, on a direct path.
+    @ivar roundTrip: seconds: of the latest check of a direct path; when relayed, of the latest
+        answer.
     """
 
     peerID: str
@@ -76,41 +80,6 @@ class PathEvent:
     transport: str
     remote: HostPort | None
     roundTrip: float | None
-
-
-@implementer(IListeningPort)
-class Listening:
-    """
-    A service that this peer offers.
-    """
-
-    def __init__(self, peer: PeerService, service: str, factory: IProtocolFactory) -> None:
-        self.service = service
-        self.factory = factory
-        self._peer = peer
-
-    def startListening(self) -> None:
-        """
-        Offer it.
-
-        @raise CannotListenError: when the peer offers a service of that name already.
-        """
-        self._peer.offer(self)
-        self.factory.doStart()
-
-    def stopListening(self) -> Deferred[None] | None:
-        """
-        Offer it no more.  Streams that are open go on.
-        """
-        if self._peer.withdraw(self):
-            self.factory.doStop()
-        return None
-
-    def getHost(self) -> PeerAddress:
-        """
-        @return: this peer, and the service.
-        """
-        return PeerAddress(self._peer.peerID, self.service)
 
 
 @implementer(ILinkReceiver)
@@ -182,21 +151,31 @@ class PeerService(Service):
         self._randomBytes = randomBytes
         self._makeReach = partial(Reach, reactor, randomBytes, interface, port, stunServers)
         self._reach: Reach | None = None
-        self._services: dict[str, Listening] = {}
+        self._services = Services()
         self._observers: list[Callable[[PathEvent], object]] = []
         self._messageReceiver: Callable[[str, bytes], object] | None = None
         self._streamCount = 0
         self._streamObserver: Callable[[], object] = lambda: None
+        self._stopping: Latch[None] | None = None
         self._sessions = Sessions(reactor, identity, self, Random(randomBytes(16)), randomBytes)
+        self._callers = Callers(self._sessions.find, self._begin)
 
     # IService
 
     def startService(self) -> None:
         """
-        Open the UDP port, and bring the links up.
+        Open the UDP port, and bring the links up.  When what L{stopService} returned has fired it
+        can be started again, and offers what it did.
 
         @raise PortUnusable: when the port cannot be opened.
+        @raise LocalUsageError: when it runs already, or is still stopping.
         """
+        if self.running:
+            raise LocalUsageError("the peer runs already; stop its service first")
+        if self._stopping is not None:
+            raise LocalUsageError(
+                "the peer is still stopping; start it when what stopService() returned has fired"
+            )
         self._reach = self._makeReach()
         self._reach.local.observe(self._sessions.addressesChanged)
         super().startService()
@@ -213,7 +192,10 @@ class PeerService(Service):
             written.
         """
         super().stopService()
-        return Deferred.fromCoroutine(self._stop())
+        if self._stopping is not None:
+            return self._stopping.when()
+        self._stopping = Latch()
+        return Deferred.fromCoroutine(self._stop(self._stopping))
 
     # The application's side.
 
@@ -243,7 +225,7 @@ class PeerService(Service):
         @raise CannotListenError: when there is a service of that name.
         """
         encodeHeader(service)
-        listening = Listening(self, service, factory)
+        listening = Listening(self._services, self.peerID, service, factory)
         listening.startListening()
         return listening
 
@@ -256,22 +238,34 @@ class PeerService(Service):
             no link.  It can be cancelled.
         @raise LocalUsageError: when C{peerID} is none, or this peer's own, or C{service} no name.
         """
-        peer = decodePeerID(peerID)
         encodeHeader(service)
-        if peerID == self.peerID:
-            raise LocalUsageError("that is this program's own peer ID; name the other program's")
-        return Deferred.fromCoroutine(self._connect(peer, service, factory))
+        return Deferred.fromCoroutine(self._connect(self._other(peerID), service, factory))
+
+    def call(self, peerID: str) -> Deferred[None]:
+        """
+        Have a session with another peer without opening a stream: for datagrams, or to know that it
+        admits this peer before anything is sent to it.
+
+        @return: a Deferred that fires when the other peer has admitted this one, which is half a
+            round trip later than L{connect}; fails like that, and with
+            L{p2ptwist.errors.SessionRefused} when this peer is not welcome.  It can be cancelled.
+        @raise LocalUsageError: when C{peerID} is none, or this peer's own.
+        """
+        return Deferred.fromCoroutine(self._call(self._other(peerID)))
 
     def sendMessage(self, peerID: str, data: bytes) -> None:
         """
         Send a datagram within the session with a peer: it may be lost.
 
         @param data: at most 1,150 bytes.
-        @raise SessionLost: when there is no session with that peer.
+        @raise SessionLost: when there is no session with that peer; see L{call}.
+        @raise LocalUsageError: when C{data} is longer.
         """
+        if len(data) > MESSAGE_LENGTH:
+            raise LocalUsageError(f"a datagram has at most {MESSAGE_LENGTH} bytes, not {len(data)}")
         session = self._sessions.current(decodePeerID(peerID))
         if session is None:
-            raise SessionLost(f"there is no session with {peerID}: connect first")
+            raise SessionLost(f"there is no session with {peerID}: call it first")
         session.sendMessage(data)
 
     def receiveMessages(self, receiver: Callable[[str, bytes], object]) -> None:
@@ -306,35 +300,14 @@ class PeerService(Service):
         session = self._sessions.current(decodePeerID(peerID))
         return None if session is None else _pathOf(session)
 
-    # Listening
-
-    def offer(self, listening: Listening) -> None:
-        """
-        See L{Listening.startListening}.
-        """
-        if listening.service in self._services:
-            taken = OSError(f"this peer offers a service {listening.service!r} already")
-            raise CannotListenError(None, listening.service, taken)
-        self._services[listening.service] = listening
-
-    def withdraw(self, listening: Listening) -> bool:
-        """
-        See L{Listening.stopListening}.
-
-        @return: whether it was offered.
-        """
-        if self._services.get(listening.service) is not listening:
-            return False
-        del self._services[listening.service]
-        return True
-
     # SessionOwner
 
     def admits(self, session: Session) -> bool:
         """
         @return: whether the policy admits the peer, and there is something for it.
         """
-        if not self._services or not self.running:
+        wanted = len(self._services) > 0 or self._messageReceiver is not None
+        if not wanted or not self.running:
             return False
         try:
             return bool(self._policy(session.peerID))
@@ -346,14 +319,9 @@ class PeerService(Service):
         """
         @return: the protocol for a stream that the other side opened.
         """
-        listening = self._services.get(stream.service)
-        if listening is None or not self.running:
+        if not self.running:
             return None
-        try:
-            protocol = listening.factory.buildProtocol(stream.getPeer())
-        except Exception:
-            _log.failure("the factory of {service} failed", service=stream.service)
-            return None
+        protocol = self._services.build(stream.service, stream.getPeer())
         if protocol is not None:
             self._streamCount += 1
             stream.whenEnded = self._streamEnded
@@ -378,6 +346,12 @@ class PeerService(Service):
                 self._messageReceiver(session.peerID, data)
             except Exception:
                 _log.failure("the receiver of datagrams failed")
+
+    def sessionAdmitted(self, session: Session) -> None:
+        """
+        Whoever waited for that may go on.
+        """
+        self._callers.sessionAdmitted(session)
 
     # Links
 
@@ -415,8 +389,11 @@ class PeerService(Service):
         await self._links[0].whenUp()
         await self._requireReach().gathered.when()
 
+    async def _call(self, peer: bytes) -> None:
+        await self._callers.admitted(peer)
+
     async def _connect(self, peer: bytes, service: str, factory: IProtocolFactory) -> IProtocol:
-        session = await self._session(peer)
+        session = await self._callers.ready(peer)
 
         def build(address: PeerAddress) -> IProtocol:
             protocol = factory.buildProtocol(address)
@@ -436,21 +413,10 @@ class PeerService(Service):
             ended()
             raise
 
-    async def _session(self, peer: bytes) -> Session:
-        """
-        @return: the session with that peer; one is made if there is none.
-        """
-        while True:
-            session = self._sessions.find(peer)
-            if session is None:
-                link = await self.whenLinked()
-                session = self._sessions.call(link, self._requireReach(), peer)
-            try:
-                return await session.whenReady()
-            except SessionRefused as refusal:
-                # The other side's call came at the same time and is the one that stands.
-                if refusal.word != CloseCode.REPLACED.word:
-                    raise
+    async def _begin(self, peer: bytes) -> Session:
+        link = await self.whenLinked()
+        # Somebody else who waited for a link may have called meanwhile.
+        return self._sessions.find(peer) or self._sessions.call(link, self._requireReach(), peer)
 
     async def _anyLink(self) -> ILink:
         for link in self._links:
@@ -465,11 +431,17 @@ class PeerService(Service):
         chosen: int = first[1]
         return self._links[chosen]
 
+    def _other(self, peerID: str) -> bytes:
+        peer = decodePeerID(peerID)
+        if peerID == self.peerID:
+            raise LocalUsageError("that is this program's own peer ID; name the other program's")
+        return peer
+
     def _streamEnded(self) -> None:
         self._streamCount -= 1
         self._streamObserver()
 
-    async def _stop(self) -> None:
+    async def _stop(self, stopped: Latch[None]) -> None:
         steps = int(self.linger / _LINGER_STEP)
         with suppress(CancelledError):  # whoever cancels does not want to wait
             while self._sessions.busy() and steps:
@@ -480,7 +452,11 @@ class PeerService(Service):
         if self._reach is not None:
             ended.append(self._reach.stop("the program stopped"))
             self._reach = None
-        await DeferredList(ended, consumeErrors=True)
+        try:
+            await DeferredList(ended, consumeErrors=True)
+        finally:
+            self._stopping = None
+            stopped.settle(None)
 
     def _requireReach(self) -> Reach:
         if self._reach is None:
@@ -492,5 +468,5 @@ def _pathOf(session: Session) -> PathEvent:
     kind = session.carrier.kind.value
     direct = session.carrier.direct
     if kind == "relayed" or direct is None:
-        return PathEvent(session.peerID, "relayed", "tcp", None, None)
+        return PathEvent(session.peerID, "relayed", "tcp", None, session.roundTrip())
     return PathEvent(session.peerID, "direct", "udp", direct.remote, direct.roundTrip)

@@ -68,6 +68,7 @@ class Session:
     @ivar name: exactly 8 bytes, the same on both sides.
     @ivar calling: whether this side called.
     @ivar carrier: what moves the datagrams; set by whoever makes the session.
+    @ivar roundTrip: L{QUIC.roundTrip}.
     """
 
     carrier: Carrier
@@ -88,6 +89,7 @@ class Session:
         self._ownKey = ownKey
         self._clock = clock
         self._quic = quic
+        self.roundTrip = quic.roundTrip
         self._admission = admission
         self._owner = owner
         self.calling = isinstance(admission, CallerAdmission)
@@ -334,6 +336,7 @@ class Session:
             self._ready.settle(self)
         elif admission.state is AdmissionState.ADMITTED:
             self._stopLimit()
+            self._owner.sessionAdmitted(self)
             self._streams.admitted()
         self._sendControl()
 

@@ -29,6 +29,11 @@ class SessionOwner(Protocol):
             service.
         """
 
+    def sessionAdmitted(self, session: Session) -> None:
+        """
+        The other side, which was called, has admitted this one.
+        """
+
     def sessionChanged(self, session: Session) -> None:
         """
         The path that carries the session is another one, or there is a direct one.

@@ -28,8 +28,9 @@ from p2ptwist.core.errors import LocalUsageError
 from p2ptwist.interfaces import IIdentity
 from p2ptwist.net.latch import Latch
 from p2ptwist.peer.address import PeerAddress
+from p2ptwist.peer.listening import Listening
 from p2ptwist.peer.ping import PING_SERVICE, EchoFactory
-from p2ptwist.peer.service import Listening, PeerService
+from p2ptwist.peer.service import PeerService
 
 _log = Logger()
 

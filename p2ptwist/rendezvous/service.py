@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from functools import partial
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, gatherResults, maybeDeferred
@@ -20,6 +21,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from p2ptwist.core.address import HostPort, formatAddress
+from p2ptwist.core.errors import LocalUsageError
 from p2ptwist.core.link.limits import Counters, Limits
 from p2ptwist.core.link.messages import UNKNOWN_ADDRESS
 from p2ptwist.core.link.node import Node
@@ -34,7 +36,8 @@ _log = Logger()
 
 class NodeService(Service):
     """
-    A rendezvous node on some endpoints.
+    A rendezvous node on some endpoints.  It can be started again when what L{stopService} returned
+    has fired.
 
     @ivar endpoints: where it listens, each with the description that errors name it by.
     @ivar addresses: where it does listen, once it does.
@@ -58,26 +61,22 @@ class NodeService(Service):
             host that a peer's link goes to.
         @raise LocalUsageError: when the name is too long, or a STUN server is not an address.
         """
-        node = Node(
-            name,
-            verifySignature,
-            os.urandom,
-            reactor.seconds(),
-            limits=limits,
-            stunServers=stunServers,
-        )
+        self._makeNode = partial(Node, name, verifySignature, os.urandom, limits=limits)
         self.endpoints = list(endpoints)
         self.addresses: list[IAddress] = []
         self._clock = reactor
-        self._connections = NodeConnections(reactor, node)
+        self._stunServers = stunServers
+        self._connections = self._makeConnections()
         self._ports: list[IListeningPort] = []
         self._listening = False
+        self._stopping = False
+        self._drained = False
         self._failure: PortUnusable | None = None
 
     @property
     def counters(self) -> Counters:
         """
-        What the node has done since it was made.
+        What the node has done since it was started last.
         """
         return self._connections.node.counters
 
@@ -89,15 +88,27 @@ class NodeService(Service):
         @raise LocalUsageError: when one is not an address.
         """
         self._connections.node.announce(stunServers)
+        self._stunServers = stunServers
 
     def privilegedStartService(self) -> None:
         """
         Listen, while the process may still open any port.
 
         @raise PortUnusable: when one of the endpoints cannot be opened; then none is.
+        @raise LocalUsageError: when it runs already, or is still stopping.
         """
+        if self._stopping:
+            raise LocalUsageError(
+                "the node is still stopping; start it when what stopService() returned has fired"
+            )
+        if self._listening:
+            raise LocalUsageError("the node runs already; stop its service first")
         super().privilegedStartService()
         self._listening = True
+        if self._drained:
+            # A node that has drained takes on nobody any more.
+            self._connections = self._makeConnections()
+            self._drained = False
         for description, endpoint in self.endpoints:
             opened = endpoint.listen(self._connections)
             opened.addCallbacks(self._opened, self._refused, errbackArgs=(description,))
@@ -111,8 +122,9 @@ class NodeService(Service):
         Serve.
 
         @raise PortUnusable: when one of the endpoints cannot be opened; then none is.
+        @raise LocalUsageError: when it runs already, or is still stopping.
         """
-        if not self._listening:
+        if self.running or not self._listening:
             self.privilegedStartService()
         super().startService()
 
@@ -123,6 +135,7 @@ class NodeService(Service):
         @return: a Deferred that fires when no connection is left, after 2 s at most.
         """
         super().stopService()
+        self._stopping = self._drained = True
         closed = self._stopListening()
         self._connections.node.drain(self._clock.seconds())
         self._connections.drain()
@@ -135,6 +148,11 @@ class NodeService(Service):
             cut.cancel()
         self._connections.stop()
         _log.info("p2ptwist: the node has stopped; {counters}", counters=self.counters)
+        self._stopping = False
+
+    def _makeConnections(self) -> NodeConnections:
+        node = self._makeNode(self._clock.seconds(), stunServers=self._stunServers)
+        return NodeConnections(self._clock, node)
 
     def _stopListening(self) -> Deferred[None]:
         self._listening = False

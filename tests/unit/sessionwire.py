@@ -91,6 +91,11 @@ class Owner:
         self.accepted.append(Reader())
         return self.accepted[-1]
 
+    def sessionAdmitted(self, session: Session) -> None:
+        """
+        Nobody waits for that here.
+        """
+
     def sessionChanged(self, session: Session) -> None:
         """
         Never called here.
