@@ -51,6 +51,27 @@ class Ports:
         state.local = (host, port)
         self._bound.setdefault((state.kind, port), []).append(sock)
 
+    def adopt(self, sock: Bindable) -> None:
+        """
+        Have C{sock} share the port of the listener that accepted it.
+        """
+        assert sock.state.local is not None
+        self._bound.setdefault((sock.state.kind, sock.state.local[1]), []).append(sock)
+
+    def requireListenable(self, sock: Bindable) -> None:
+        """
+        @raise OSError: C{EADDRINUSE} when another socket listens where C{sock} is bound, and they
+            do not both reuse the port.
+        """
+        state = sock.state
+        assert state.local is not None
+        host, port = state.local
+        for other in self._bound[state.kind, port]:
+            isShared = state.reusesPort and other.state.reusesPort
+            isOther = other is not sock and other.state.isListening
+            if isOther and not isShared and _overlaps(state, host, other.state):
+                raise osError(errno.EADDRINUSE)
+
     def release(self, sock: Bindable) -> None:
         """
         C{sock} is no longer bound, if it was.

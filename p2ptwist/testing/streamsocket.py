@@ -95,8 +95,11 @@ class StreamSocket:
     def listen(self, backlog: int) -> None:
         """
         Wait for connections, of which C{backlog} may wait to be accepted.
+
+        @raise OSError: C{EADDRINUSE} when another socket listens there.
         """
         self._ensureBound()
+        self._stack.ports.requireListenable(self)
         self._backlog = backlog
         self.state.isListening = True
 
@@ -210,10 +213,10 @@ class StreamSocket:
 
     def close(self) -> None:
         """
-        Free everything.  What was written is still sent, in the background.
+        Free everything.  What was written is still sent, in the background, and the port is taken
+        for as long as that lasts, TIME-WAIT included.
         """
         self._stack.poller.close(self.state.number)
-        self._stack.ports.release(self)
         self.state.number = -1
         self.state.isListening = False
         for child in self._accepted:
@@ -224,6 +227,8 @@ class StreamSocket:
                 self.connection.abort()
             else:
                 self.connection.close()
+        if self.connection is None or self.connection.state is TCPState.CLOSED:
+            self._stack.ports.release(self)
 
     def reset(self) -> None:
         """

@@ -100,6 +100,7 @@ class TCPStack:
         child = StreamSocket(self._stack, listener.state.family)
         child.state.local, child.state.remote = packet.destination, packet.source
         child.state.options.update(listener.state.options)
+        self._stack.ports.adopt(child)
         listener.opening += 1
         self._add(child, packet.destination, packet.source, listener).accept(segment)
 
@@ -134,6 +135,8 @@ class TCPStack:
 
         def ended() -> None:
             del self._connections[local, remote]
+            if sock.state.number < 0:
+                self._stack.ports.release(sock)  # nobody has the socket any more
 
         connection = TCPConnection(
             self._stack.world.clock, transmit, changed, ended, self._random.getrandbits(32)

@@ -15,9 +15,9 @@ from tests.contract.settings import LOOPBACK, Cases
 LINGER = struct.pack("ii", 1, 0)
 
 
-class SocketCases(Cases):
+class Sockets(Cases):
     """
-    Cases on the loopback addresses of one host, with sockets that do not block.
+    What cases share on the loopback addresses of one host, with sockets that do not block.
     """
 
     def socket(self, family: socket.AddressFamily, kind: socket.SocketKind) -> Any:
@@ -48,6 +48,12 @@ class SocketCases(Cases):
         with self.assertRaises(OSError) as caught:
             function(*arguments)
         self.assertEqual(caught.exception.errno, number)
+
+
+class SocketCases(Sockets):
+    """
+    Cases about what sockets do.
+    """
 
     async def connected(self) -> tuple[Any, Any]:
         """
