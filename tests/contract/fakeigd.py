@@ -1,5 +1,5 @@
 """
-A UPnP router on loopback that does what it is told: an honest one, and every other.
+A UPnP router, on loopback as a rule, that does what it is told: an honest one, and every other.
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ class _Pourer:
         """
 
 
-class _SSDP(DatagramProtocol):
+class SSDP(DatagramProtocol):
     """
     Answers searches, or whatever comes.
     """
@@ -124,6 +124,7 @@ class FakeRouter(ServerFactory):
     """
     One router.
 
+    @ivar host: its address.
     @ivar external: the address that it says it has.
     @ivar states: the states of its WAN connections; each has a service of its own.
     @ivar taken: the external ports that it says others have.
@@ -137,6 +138,7 @@ class FakeRouter(ServerFactory):
     @ivar mappings: what is mapped: fields by transport and external port.
     """
 
+    host: str = HOST
     external: str = "198.51.100.7"
     states: tuple[str, ...] = ("Connected",)
     taken: set[int] = field(default_factory=set)
@@ -157,8 +159,8 @@ class FakeRouter(ServerFactory):
         """
         Serve until the test is over.
         """
-        tcp = reactor.listenTCP(0, self, interface=HOST)
-        udp = reactor.listenUDP(0, _SSDP(self), HOST, 8192)
+        tcp = reactor.listenTCP(0, self, interface=self.host)
+        udp = reactor.listenUDP(0, SSDP(self), self.host, 8192)
         self.port, self.ssdpPort = tcp.getHost().port, udp.getHost().port
         case.addCleanup(tcp.stopListening)
         case.addCleanup(udp.stopListening)
@@ -177,7 +179,7 @@ class FakeRouter(ServerFactory):
         """
         Where its description is.
         """
-        return f"http://{HOST}:{self.port}/root.xml"
+        return f"http://{self.host}:{self.port}/root.xml"
 
     def ssdpAnswers(self) -> list[bytes]:
         """
