@@ -31,6 +31,7 @@ class FramedConnection(Protocol):
     @ivar full: whether the transport takes no more for the moment.
     @ivar dropped: datagrams that were dropped because it was.
     @ivar receive: called with the frames that came together.
+    @ivar progressed: called when the transport takes more again, as the other end took something.
     @ivar lost: called once when the connection is gone, unless L{abort} was called.
     """
 
@@ -49,6 +50,7 @@ class FramedConnection(Protocol):
         self.dropped = 0
         self.receive = receive
         self.lost = lost
+        self.progressed: Callable[[], object] = lambda: None
         self._made = made
         self._decoder = FrameDecoder()
 
@@ -142,6 +144,7 @@ class FramedConnection(Protocol):
         It is not any more.
         """
         self.full = False
+        self.progressed()
 
     def stopProducing(self) -> None:
         """

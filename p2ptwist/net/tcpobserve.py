@@ -28,7 +28,8 @@ from p2ptwist.errors import STUNTimeout
 from p2ptwist.net.latch import Latch
 from p2ptwist.net.tcpport import TCPPort
 
-OBSERVATION_TIMEOUT = 2.0  # seconds; longer is no answer
+# Seconds: two packets may be lost and repeated; the rest of the 10 s of an attempt is for dialing.
+OBSERVATION_TIMEOUT = 4.0
 
 
 class Observation:

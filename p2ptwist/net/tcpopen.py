@@ -227,19 +227,18 @@ class TCPOpening:
         self._observations = [
             Observation(self._reactor, self._port, server, randomBytes) for server in asked
         ]
-        seen = [each.whenSeen() for each in self._observations]
-        DeferredList(seen, consumeErrors=True).addCallback(self._observed)
+        seen = [each.whenSeen().addCallback(self._observed) for each in self._observations]
+        # Where the mapping is endpoint-independent the first answer tells all; elsewhere none.
+        DeferredList(seen, consumeErrors=True).addCallback(lambda _: self._observed(None))
         self._drain()
 
     # Inside.
 
-    def _observed(self, results: Any) -> None:
+    def _observed(self, seen: HostPort | None) -> None:
         hosts = [(host, self._port.localPort) for host in self._port.hosts[:HOST_LIMIT]]
-        seen = dict.fromkeys(address for success, address in results if success)
         candidates = [TCPCandidate(CandidateType.HOST, each) for each in hosts]
-        candidates += [
-            TCPCandidate(CandidateType.SERVER_REFLEXIVE, each) for each in seen if each not in hosts
-        ]
+        if seen is not None and seen not in hosts:
+            candidates.append(TCPCandidate(CandidateType.SERVER_REFLEXIVE, seen))
         self._machine.prepared(tuple(candidates), self._reactor.seconds())
         self._drain()
 

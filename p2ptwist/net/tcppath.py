@@ -59,6 +59,7 @@ class TCPPath:
         self._timer: IDelayedCall | None = None
         connection.receive = self.framesReceived
         connection.lost = self._connectionLost
+        connection.progressed = lambda: self._upkeep.heard(clock.seconds())
         self._rearm()
 
     @property
@@ -149,6 +150,15 @@ class TCPPath:
             if self._upkeep.deadline() < deadline:
                 self._rearm()
 
+    def probe(self) -> None:
+        """
+        Find out whether the path carries: when it does, a receiver that is a batch receiver is told
+        so.
+        """
+        if self._failure is None:
+            self._ask(self._clock.seconds())
+            self._rearm()
+
     def close(self, reason: str = "closed") -> None:
         """
         End the path; what was written is still sent.
@@ -161,16 +171,24 @@ class TCPPath:
         """
         if self._failure is not None:
             return
-        now = self._clock.seconds()
+        now, verification = self._clock.seconds(), self._verification
         self._upkeep.heard(now)
+        answers = verification.answers
         try:
-            datagrams = [frame for frame in frames if not self._verification.receive(frame, now)]
+            datagrams = [frame for frame in frames if not verification.receive(frame, now)]
         except MalformedDatagram as error:
             self._over(f"the other side broke a rule: {error}")
             return
         self._sendChecks()
+        if len(datagrams) < len(frames):
+            self._confirmed(verification.answers > answers)
         if datagrams:
             self._deliver(datagrams)
+
+    def _confirmed(self, answered: bool) -> None:
+        receiver = self._receiver
+        if IBatchPathReceiver.providedBy(receiver):
+            self._tell(lambda: receiver.pathConfirmed(answered))
 
     def _deliver(self, datagrams: list[bytes]) -> None:
         receiver = self._receiver
@@ -204,10 +222,13 @@ class TCPPath:
             self._over(f"nothing came from the other side for {silence:.1f} s")
             return
         if self._upkeep.isDue(now):
-            self._verification.check(now)
-            self._upkeep.asked(now)
-            self._sendChecks()
+            self._ask(now)
         self._rearm()
+
+    def _ask(self, now: float) -> None:
+        self._verification.check(now)
+        self._upkeep.asked(now)
+        self._sendChecks()
 
     def _connectionLost(self) -> None:
         self._over("the connection was closed")

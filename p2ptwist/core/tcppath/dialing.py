@@ -14,9 +14,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from p2ptwist.core.address import HostPort
+from p2ptwist.core.address import HostPort, isIPv6
+from p2ptwist.core.ice.candidate import CandidateType
 from p2ptwist.core.ice.jitter import Uniform
-from p2ptwist.core.tcppath.signal import CANDIDATE_LIMIT
+from p2ptwist.core.tcppath.signal import CANDIDATE_LIMIT, TCPCandidate
 
 # Seconds from a failure to the next dial.  At random: two sides with equal gaps whose SYNs do not
 # cross the first time never cross.  The least is a few packets of an access link.
@@ -24,6 +25,9 @@ RETRY_GAP = (0.01, 0.1)
 # Seconds without an answer after which a dial is made anew.  The system repeats its SYN once or
 # twice meanwhile, and the NAT in front lets the other side's in.
 DIAL_TIMEOUT = 3.0
+# An IPv4 address of the other host itself that refuses is somebody else's in this network, as a
+# rule: from the second time on the gap doubles.  (IPv6 hosts are behind firewalls, which open.)
+HOST_GAP = 0.1  # seconds
 DIAL_LIMIT = 200  # of one attempt: 10 s of refusals by two addresses
 
 
@@ -35,7 +39,7 @@ class Dialing:
     @ivar refused: how many failed before their time.
     """
 
-    __slots__ = ("_due", "_jitter", "dials", "refused")
+    __slots__ = ("_due", "_gaps", "_jitter", "dials", "refused")
 
     def __init__(self, jitter: Uniform) -> None:
         """
@@ -45,6 +49,7 @@ class Dialing:
         self.refused = 0
         self._jitter = jitter
         self._due: dict[HostPort, float | None] = {}  # None: dialed, or stands
+        self._gaps: dict[HostPort, float] = {}  # of addresses that are dialed less and less often
 
     def __len__(self) -> int:
         """
@@ -52,13 +57,16 @@ class Dialing:
         """
         return len(self._due)
 
-    def add(self, addresses: Iterable[HostPort], now: float) -> None:
+    def add(self, candidates: Iterable[TCPCandidate], now: float) -> None:
         """
-        Dial C{addresses} from C{now} on; those above the limit are left out.
+        Dial C{candidates} from C{now} on; those above the limit are left out.
         """
-        for address in addresses:
-            if len(self._due) < CANDIDATE_LIMIT:
-                self._due.setdefault(address, now)
+        for candidate in candidates:
+            address = candidate.address
+            if len(self._due) < CANDIDATE_LIMIT and address not in self._due:
+                self._due[address] = now
+                if candidate.type is CandidateType.HOST and not isIPv6(address[0]):
+                    self._gaps[address] = HOST_GAP
 
     def take(self, now: float) -> list[HostPort]:
         """
@@ -86,7 +94,7 @@ class Dialing:
         """
         if self._due.get(address, now) is None:
             self.refused += early
-            self._due[address] = now + self._jitter.uniform(*RETRY_GAP)
+            self._due[address] = now + self._gap(address)
 
     def deadline(self) -> float | None:
         """
@@ -95,3 +103,10 @@ class Dialing:
         if self.dials >= DIAL_LIMIT:
             return None
         return min((due for due in self._due.values() if due is not None), default=None)
+
+    def _gap(self, address: HostPort) -> float:
+        gap = self._gaps.get(address)
+        if gap is None:
+            return self._jitter.uniform(*RETRY_GAP)
+        self._gaps[address] = 2 * gap
+        return self._jitter.uniform(gap / 2, gap)

@@ -312,7 +312,7 @@ class Opening:
         allowLoopback = any(map(isLoopback, own))
         self._dialing.add(
             (
-                each.address
+                each
                 for each in self._remote
                 if isCheckable(each.address, allowLoopback=allowLoopback)
             ),

@@ -46,7 +46,8 @@ class Upkeep:
         """
         A check was sent.
         """
-        self._askedAt = now
+        if self._askedAt is None:
+            self._askedAt = now
 
     def isDue(self, now: float) -> bool:
         """

@@ -61,6 +61,7 @@ class Verification:
     @ivar address: the other end's.
     @ivar mapped: this end's address as the other side sees it; C{None} before an answer.
     @ivar roundTrip: seconds that the latest answer took; C{None} before one.
+    @ivar answers: how many checks were answered.
     @ivar heard: whether an authentic check of the other side has come.
     @ivar nominated: whether the controlling side has chosen this connection.
     @ivar transmits: frames to send.
@@ -72,6 +73,7 @@ class Verification:
         "_randomBytes",
         "_spoken",
         "address",
+        "answers",
         "heard",
         "mapped",
         "nominated",
@@ -83,6 +85,7 @@ class Verification:
         self.address = address
         self.mapped: HostPort | None = None
         self.roundTrip: float | None = None
+        self.answers = 0
         self.heard = False
         self.nominated = False
         self.transmits: deque[bytes] = deque()
@@ -168,3 +171,4 @@ class Verification:
             raise MalformedDatagram("the other side refuses a check")
         self.mapped = mappedAddress(message)
         self.roundTrip = now - sentAt
+        self.answers += 1
