@@ -21,6 +21,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.contract.test_demonstration import LIMIT, Program, freePort
 
 COMMAND = (sys.executable, "-m", "p2ptwist.cli")
+TWIST = (sys.executable, "-c", "from twisted.application.twist._twist import Twist; Twist.main()")
 TWISTD = (sys.executable, "-c", "from twisted.scripts.twistd import run; run()", "-n", "--pidfile=")
 LARGE = os.urandom(3_000_000)  # more than all buffers on the way
 
@@ -258,31 +259,45 @@ class EndpointTests(ProcessCase):
     Endpoint descriptions in programs of Twisted's.
     """
 
-    def test_twistd(self) -> None:
+    def serve(self, *program: str) -> Program:
         """
-        C{twistd web} serves a folder to peers, and stops in good order.
+        Serve a folder to peers, and fetch a page of it.
+
+        @param program: what runs Twisted's web server.
+        @return: the server, which still runs.
         """
         site = self.folder / "site"
         site.mkdir()
         (site / "hello.txt").write_text("hello from behind a NAT\n")
-        bob = self.peerID("bob")
+        self.bob = self.peerID("bob")
         listen = f"p2p:service=www:identity={self.key('bob')}"
-        server = Program(
-            self, *TWISTD, "web", "--notracebacks", f"--listen={listen}", f"--path={site}"
-        )
-        server.waitFor(server.output, f"p2p:{bob}:service=www is served")
-        self.bob = bob
+        server = Program(self, *program, f"--listen={listen}", f"--path={site}")
+        server.waitFor(server.output, f"p2p:{self.bob}:service=www is served")
         # It is served before the link is up: wait for that.
         while self.asAlice("ping", "--count", "1").returncode:
             self.assertIsNone(server.process.poll())
-        browser = Program(
-            self, *COMMAND, "connect", "--identity", self.key("alice"), "--service", "www", bob
-        )
+        key = ("--identity", self.key("alice"))
+        browser = Program(self, *COMMAND, "connect", *key, "--service", "www", self.bob)
         browser.input.write(b"GET /hello.txt HTTP/1.0\r\n\r\n")
         browser.input.flush()
         self.assertEqual(browser.process.wait(LIMIT), 0)
         said = browser.output.read_text()
         self.assertRegex(said, r"^HTTP/1\.[01] 200 OK\n")
         self.assertTrue(said.endswith("\n\nhello from behind a NAT\n"), said)
+        return server
+
+    def test_twistd(self) -> None:
+        """
+        C{twistd web} serves a folder to peers, and stops in good order.
+        """
+        server = self.serve(*TWISTD, "web", "--notracebacks")
         self.assertEqual(server.stop(), -signal.SIGINT)
         self.assertNotIn("Traceback", server.output.read_text())
+
+    def test_twist(self) -> None:
+        """
+        So does C{twist web}.
+        """
+        server = self.serve(*TWIST, "--log-format=text", "web")
+        server.stop()
+        self.assertNotIn("Traceback", server.output.read_text() + server.errors.read_text())
