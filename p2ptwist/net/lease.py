@@ -1,0 +1,365 @@
+"""
+One local port and one router: asked for in every protocol at once, the best answer kept, renewed
+and, when it is lost, asked for anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from random import Random
+from typing import Any
+
+from twisted.internet.defer import CancelledError, Deferred, DeferredList
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from p2ptwist.core.address import formatAddress
+from p2ptwist.core.portmapping.answers import isPublic
+from p2ptwist.core.portmapping.grant import LOWEST_PORT, Grant, MappingRequest
+from p2ptwist.errors import PortMappingError, PortMappingRefused
+from p2ptwist.interfaces import IPortMapper
+
+RENEWAL = 0.5  # of the lease; RFC 6887 section 11.2.1 and RFC 6886 section 3.3
+RENEWAL_SPACING = 4.0  # seconds between two tries; RFC 6887 section 11.2.1
+RETRY = 30.0  # seconds until the second try where there is no mapping, doubling
+# Seconds between tries at last: what a refusal lasts at most (RFC 6887 section 7.4).
+RETRY_LIMIT = 1800.0
+# Seconds within which hosts ask anew after a restart, so that they do not all at once.  RFC 6887
+# section 14.1.3 has 5; a mapping that is missed is to be back in 2.
+REDO_SPREAD = 1.0
+REDO_SPACING = 10.0  # seconds between two restarts that are believed
+# Seconds that what is under way has when the port is released: a router that is there answers in
+# some milliseconds, and may have made a mapping that nobody would take back.
+GRACE = 0.5
+
+_log = Logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """
+    A mapping that there is.
+
+    @ivar grant: what was granted.
+    @ivar mapper: who renews and releases it.
+    @ivar rank: of the protocol; the lower, the better.
+    @ivar renewal: when it is asked for again.
+    @ivar expiry: when the router forgets it.
+    """
+
+    grant: Grant
+    mapper: IPortMapper
+    rank: int
+    renewal: float
+    expiry: float
+
+    def isBetterThan(self, other: Held) -> bool:
+        """
+        @return: whether this is the one to keep: of a public address rather than a private one, and
+            then by the protocol.
+        """
+        return self._order() < other._order()
+
+    def _order(self) -> tuple[bool, int]:
+        return (not isPublic(self.grant.external[0]), self.rank)
+
+
+class Lease:
+    """
+    A port towards a router.
+
+    @ivar held: the mapping; C{None} while there is none.
+    @ivar asking: whether the router is being asked in all protocols.
+    @ivar failure: why there is no mapping, of the last time that all were asked.
+    """
+
+    def __init__(
+        self,
+        clock: IReactorTime,
+        mappers: Sequence[IPortMapper],
+        wanted: MappingRequest,
+        random: Random,
+        changed: Callable[[], object],
+        answered: Callable[[IPortMapper, Grant | Failure], object],
+    ) -> None:
+        """
+        @param mappers: all of one router, the best protocol first.
+        @param random: for the spread of new tries.
+        @param changed: called when there is a mapping, another or none, and when all mappers have
+            answered or were given up.
+        @param answered: called with each answer.
+        """
+        self.held: Held | None = None
+        self.asking = False
+        self.failure: Failure | None = None
+        self._clock = clock
+        self._mappers = mappers
+        self._wanted = wanted
+        self._random = random
+        self._changed = changed
+        self._answered = answered
+        self._pending: dict[IPortMapper, Deferred[Any] | None] = {}
+        self._releasing: set[Deferred[None]] = set()
+        self._stale = False  # all are being asked: the first that is granted replaces what there is
+        self._gone = False  # the router says so
+        self._redoing: IDelayedCall | None = None
+        self._retry = RETRY
+        self._timer: IDelayedCall | None = None
+        self._redone = -REDO_SPACING
+        self._released = False
+
+    def ask(self) -> None:
+        """
+        Ask in all protocols now, whatever there is.
+        """
+        if self._released:
+            return
+        self._disarm()
+        self._forget()
+        self._stale = True
+        self.asking = True
+        self.failure = None
+        # All at once: one that fails at once is not the last.
+        self._pending = dict.fromkeys(self._mappers)
+        for mapper in self._mappers:
+            self._request(mapper, self._answeredOne)
+        self._settle()
+
+    def redo(self) -> None:
+        """
+        The router has lost the mapping, by its own word: ask anew, in a moment.
+        """
+        now = self._clock.seconds()
+        if self._released or now < self._redone + REDO_SPACING:
+            return
+        self._redone = now
+
+        def due() -> None:
+            self._redoing = None
+            self._gone = True
+            self.ask()
+
+        self._redoing = self._clock.callLater(self._random.uniform(0, REDO_SPREAD), due)
+
+    def release(self) -> Deferred[None]:
+        """
+        Take back the mapping, if there is one, and ask no more.
+
+        @return: a Deferred that fires when the router has answered or was given up.  It takes as
+            long as the mapper's C{release} and L{GRACE}, and can be cancelled.
+        """
+        self._close()
+        return Deferred.fromCoroutine(self._release())
+
+    def stop(self) -> None:
+        """
+        Ask no more, and leave what there is to its end.
+        """
+        self._close()
+        self._forget()
+        self.held = None
+
+    async def _release(self) -> None:
+        late = self._clock.callLater(GRACE, self._forget)
+        asked = [each for each in self._pending.values() if each is not None]
+        try:
+            await DeferredList(asked)
+        finally:
+            if late.active():
+                late.cancel()
+            self._forget()
+        held, self.held = self.held, None
+        if held is not None:
+            self._releaseOne(held)
+        await DeferredList(list(self._releasing))
+
+    def _request(
+        self, mapper: IPortMapper, receive: Callable[[IPortMapper, Grant | Failure], None]
+    ) -> None:
+        """
+        Ask one mapper, for the external address that there was before, if any.
+        """
+        wanted = self._wanted
+        if self.held is not None and self.held.grant.external[1] >= LOWEST_PORT:
+            host, port = self.held.grant.external
+            wanted = replace(wanted, externalHost=host, externalPort=port)
+
+        def done(result: Grant | Failure) -> None:
+            # What was cancelled is not waited for.
+            if self._pending.get(mapper, requested) in (None, requested) and not cancelled(result):
+                self._pending.pop(mapper, None)
+                receive(mapper, result)
+
+        def cancelled(result: Grant | Failure) -> bool:
+            return isinstance(result, Failure) and result.check(CancelledError) is not None
+
+        self._pending[mapper] = None
+        requested: Deferred[Any] = mapper.request(wanted)
+        if not requested.called:
+            self._pending[mapper] = requested
+        requested.addBoth(done).addErrback(self._broken)
+
+    def _answeredOne(self, mapper: IPortMapper, result: Grant | Failure) -> None:
+        """
+        One of all has answered.
+        """
+        self._answered(mapper, result)
+        if isinstance(result, Grant):
+            self._granted(mapper, result)
+        else:
+            self._refused(mapper, result)
+        self._settle()
+
+    def _renewed(self, mapper: IPortMapper, result: Grant | Failure) -> None:
+        """
+        The one that made the mapping has answered.
+        """
+        if isinstance(result, Grant):
+            self._answered(mapper, result)
+            self._granted(mapper, result)
+            self._settle()
+        else:
+            self.ask()
+
+    def _granted(self, mapper: IPortMapper, grant: Grant) -> None:
+        now = self._clock.seconds()
+        new = Held(
+            grant,
+            mapper,
+            self._mappers.index(mapper),
+            now + grant.lifetime * RENEWAL,
+            now + grant.lifetime,
+        )
+        old, stale = self.held, self._stale
+        if old is None or stale or old.mapper is mapper or new.isBetterThan(old):
+            self._hold(new)
+            if old is not None and not stale and old.mapper is not mapper:
+                self._dismiss(old, new)
+        else:
+            self._dismiss(new, old)
+
+    def _hold(self, new: Held) -> None:
+        old, self.held = self.held, new
+        self._stale = self._gone = False
+        self._retry = RETRY
+        grant = new.grant
+        if old is None or old.grant.external != grant.external:
+            _log.info(
+                "{transport} port {port} is reached at {external}, by {mapper}, for {lifetime} s",
+                transport=grant.request.transport,
+                port=grant.request.internalPort,
+                external=formatAddress(grant.external),
+                mapper=grant.mapper,
+                lifetime=grant.lifetime,
+            )
+            self._changed()
+
+    def _dismiss(self, loser: Held, winner: Held) -> None:
+        """
+        Release what is not needed.  What has the same external address is the same mapping.
+        """
+        if loser.grant.external != winner.grant.external:
+            # A router that keeps one table for all its protocols may delete both: the other is
+            # asked for again.
+            self._releaseOne(loser).addCallback(lambda _: self._renew())
+
+    def _refused(self, mapper: IPortMapper, failure: Failure) -> None:
+        """
+        One mapper has none.  The reason that is told at last is the one that says most.
+        """
+        if not failure.check(PortMappingError):
+            self._broken(failure)
+        refused = failure.check(PortMappingRefused) is not None
+        if self.failure is None or refused:
+            self.failure = failure
+        if refused and self.held is not None and self.held.mapper is mapper:
+            self._gone = True
+
+    def _settle(self) -> None:
+        """
+        See what is to be done next, once nobody is asked any more.
+        """
+        if self._pending or self._released:
+            return
+        if self._stale:
+            self._miss()
+        elif self.held is not None:
+            self._after(self.held.renewal - self._clock.seconds(), self._renew)
+        if self.asking:
+            self.asking = False
+            self._changed()
+
+    def _miss(self) -> None:
+        """
+        All have been asked, and nothing was granted: wait, shorter while there may be a mapping.
+        """
+        held = self.held
+        if held is not None and not self._gone:
+            left = held.expiry - self._clock.seconds()
+            if left > 0:
+                self._after(min(left, max(RENEWAL_SPACING, left / 2)), self.ask)
+                return
+        self._stale = self._gone = False
+        if held is not None:
+            _log.info("the router {router} has no mapping any more", router=held.grant.gateway)
+            self.held = None
+            self._changed()
+        reason = None if self.failure is None else self.failure.value
+        lasting = reason.lasting if isinstance(reason, PortMappingRefused) else 0.0
+        self._after(max(self._retry, min(lasting, RETRY_LIMIT)), self.ask)
+        self._retry = min(self._retry * 2, RETRY_LIMIT)
+
+    def _renew(self) -> None:
+        """
+        Ask the mapper that made the mapping.
+        """
+        held = self.held
+        if not self._released and held is not None and held.mapper not in self._pending:
+            self._disarm()
+            self._request(held.mapper, self._renewed)
+
+    def _releaseOne(self, held: Held) -> Deferred[None]:
+        def failed(failure: Failure) -> None:
+            _log.debug("a mapping was not released: {why}", why=failure.getErrorMessage())
+
+        def over(_: object) -> None:
+            self._releasing.discard(releasing)
+
+        releasing = held.mapper.release(held.grant).addErrback(failed)
+        self._releasing.add(releasing)
+        return releasing.addCallback(over)
+
+    def _broken(self, failure: Failure) -> None:
+        _log.failure("a port mapper failed", failure)
+
+    def _close(self) -> None:
+        self._released = True
+        self._disarm()
+        if self._redoing is not None:
+            self._redoing.cancel()
+            self._redoing = None
+
+    def _forget(self) -> None:
+        """
+        Cancel what is under way.
+        """
+        pending, self._pending = self._pending, {}
+        for each in pending.values():
+            if each is not None:
+                each.cancel()
+
+    def _after(self, delay: float, call: Callable[[], None]) -> None:
+        self._disarm()
+
+        def due() -> None:
+            self._timer = None
+            call()
+
+        self._timer = self._clock.callLater(max(0.0, delay), due)
+
+    def _disarm(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
