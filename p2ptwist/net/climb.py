@@ -6,12 +6,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from random import Random
+from weakref import WeakKeyDictionary
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
 from p2ptwist.core.address import HostPort
 from p2ptwist.core.ladder.action import Action, Fire, Observe, Open, Say
+from p2ptwist.core.ladder.budget import Budget
 from p2ptwist.core.ladder.ladder import Ladder
 from p2ptwist.core.ladder.message import LadderMessage, encodeMessage
 from p2ptwist.core.ladder.volley import Shot
@@ -26,26 +29,50 @@ _log = Logger()
 
 
 @dataclass(frozen=True, slots=True)
-class Ropes:
+class Gear:
     """
-    What a climb is given by the session that it is for.
+    What all climbs of one port share.
 
+    @ivar clock: a reactor.
     @ivar port: the peer's own socket.
     @ivar server: gives the literal address of a STUN server; C{None} when there is none.
     @ivar nearTTL: gives the time to live that lets a datagram die on the way; C{None} when nobody
         has measured it yet.
-    @ivar check: makes an authenticated check for an address; C{None} when that is not possible any
-        more.
+    @ivar budget: of the process.
+    @ivar random: chooses the ports of sprays.
+    """
+
+    clock: IReactorTime
+    port: DatagramPort
+    server: Callable[[], HostPort | None]
+    nearTTL: Callable[[], int | None]
+    budget: Budget
+    random: Random
+
+
+_budgets: WeakKeyDictionary[object, Budget] = WeakKeyDictionary()
+
+
+def budgetOf(reactor: object) -> Budget:
+    """
+    @return: the budget that everything on one reactor shares: of a process, as a rule.
+    """
+    return _budgets.setdefault(reactor, Budget())
+
+
+@dataclass(frozen=True, slots=True)
+class Climber:
+    """
+    What the session that climbs does for its climb.
+
+    @ivar check: makes an authenticated check; C{None} when that is not possible any more.
     @ivar receive: is offered each datagram that comes to an extra socket, with that socket and its
-        source; says whether it was an authentic one of the session, which goes on from there.
+        source; says whether it was an authentic one of the session, whose socket that is then.
     @ivar say: sends a signal.
     @ivar over: is told that the climb is over, and whether all was tried.
     """
 
-    port: DatagramPort
-    server: Callable[[], HostPort | None]
-    nearTTL: Callable[[], int | None]
-    check: Callable[[HostPort], bytes | None]
+    check: Callable[[], bytes | None]
     receive: Callable[[DatagramPort, bytes, HostPort], bool]
     say: Callable[[bytes], object]
     over: Callable[[bool], object]
@@ -54,12 +81,15 @@ class Ropes:
 class Climb:
     """
     One ladder, driven.  Single use.
+
+    @ivar ladder: whoever tells it something calls L{drain} after that.
     """
 
-    def __init__(self, clock: IReactorTime, ladder: Ladder, ropes: Ropes) -> None:
-        self._clock = clock
-        self._ladder = ladder
-        self._ropes = ropes
+    def __init__(self, gear: Gear, climber: Climber, ladder: Ladder) -> None:
+        self.ladder = ladder
+        self._gear = gear
+        self._climber = climber
+        self._clock = gear.clock
         self._extra: list[DatagramPort] = []
         self._asked: DatagramPort | None = None
         self._observing: tuple[DatagramPort, STUNClient] | None = None
@@ -73,24 +103,18 @@ class Climb:
         """
         return len(self._extra)
 
-    def learned(self) -> Ladder:
-        """
-        @return: the ladder, to tell it what is known; call L{drain} after that.
-        """
-        return self._ladder
-
     def receive(self, message: LadderMessage) -> None:
         """
         Take a message of the other side.
         """
-        self._ladder.receive(message, self._clock.seconds())
+        self.ladder.receive(message, self._clock.seconds())
         self.drain()
 
     def stop(self) -> None:
         """
         A path is open, or the session is over: close every socket but the one that was adopted.
         """
-        self._ladder.stop(self._clock.seconds())
+        self.ladder.stop(self._clock.seconds())
         self.drain()
 
     def drain(self) -> None:
@@ -101,7 +125,7 @@ class Climb:
             return
         self._draining = True
         try:
-            while (action := self._ladder.pollAction()) is not None:
+            while (action := self.ladder.pollAction()) is not None:
                 self._act(action)
         finally:
             self._draining = False
@@ -112,22 +136,22 @@ class Climb:
         if isinstance(action, Fire):
             self._fire(action.shot)
         elif isinstance(action, Say):
-            self._ropes.say(encodeMessage(action.message))
+            self._climber.say(encodeMessage(action.message))
         elif isinstance(action, Open):
-            self._ladder.opened(self._open(action.count), now)
+            self.ladder.opened(self._open(action.count), now)
         elif isinstance(action, Observe):
             self._observe()
         else:
             self._closeAll()
-            self._ropes.over(action.exhausted)
+            self._climber.over(action.exhausted)
 
     def _fire(self, shot: Shot) -> None:
-        port = self._ropes.port if shot.socket is None else self._extra[shot.socket]
-        data = self._ropes.check(shot.address)
+        port = self._gear.port if shot.socket is None else self._extra[shot.socket]
+        data = self._climber.check()
         if data is None:
             return
         if shot.near:
-            writeNear(port, data, shot.address, self._ropes.nearTTL() or NEAR_LIMIT)
+            writeNear(port, data, shot.address, self._gear.nearTTL() or NEAR_LIMIT)
         else:
             port.write(data, shot.address)
 
@@ -137,7 +161,7 @@ class Climb:
         """
         self._closeExtra()
         for _ in range(count):
-            port = self._ropes.port.another()
+            port = self._gear.port.another()
             try:
                 port.listen()
             except PortUnusable as error:
@@ -150,7 +174,7 @@ class Climb:
     def _receiverOf(self, port: DatagramPort) -> Callable[[bytes, HostPort], bool]:
         def received(data: bytes, address: HostPort) -> bool:
             self._asked = port  # not to be closed when this opens the path, which ends the climb
-            taken = self._ropes.receive(port, data, address)
+            taken = self._climber.receive(port, data, address)
             self._asked = None
             if taken:
                 port.removeConsumer(received)
@@ -161,15 +185,15 @@ class Climb:
         return received
 
     def _observe(self) -> None:
-        server = self._ropes.server()
-        port = self._ropes.port.another()
+        server = self._gear.server()
+        port = self._gear.port.another()
         try:
             port.listen()
         except PortUnusable as error:
             _log.debug("{error}", error=error)
             server = None
         if server is None:
-            self._ladder.observed(None, self._clock.seconds())
+            self.ladder.observed(None, self._clock.seconds())
             return
         client = STUNClient(self._clock, port.write)
         port.addConsumer(client.datagramReceived)
@@ -180,7 +204,7 @@ class Climb:
         if self._observing is not None:
             self._observing[0].stopListening()
             self._observing = None
-            self._ladder.observed(address, self._clock.seconds())
+            self.ladder.observed(address, self._clock.seconds())
             self.drain()
 
     def _closeAll(self) -> None:
@@ -197,7 +221,7 @@ class Climb:
         self._extra.clear()
 
     def _rearm(self) -> None:
-        deadline = self._ladder.deadline(self._clock.seconds())
+        deadline = self.ladder.deadline(self._clock.seconds())
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -207,5 +231,5 @@ class Climb:
 
     def _due(self) -> None:
         self._timer = None
-        self._ladder.handleTimeout(self._clock.seconds())
+        self.ladder.handleTimeout(self._clock.seconds())
         self.drain()

@@ -27,10 +27,14 @@ from p2ptwist.core.ice.events import (
     SignalQueued,
 )
 from p2ptwist.core.ice.signal import Description, Signal, decodeSignal, encodeSignal
+from p2ptwist.core.ladder.message import Busy, Stand
 from p2ptwist.core.nat import NATBehavior
 from p2ptwist.core.stun.message import Message, isSTUN
 from p2ptwist.errors import PathLost, PeerUnreachable, PunchFailed
 from p2ptwist.interfaces import IBatchPathReceiver, IPathReceiver
+from p2ptwist.net.climb import Gear
+from p2ptwist.net.datagramport import DatagramPort
+from p2ptwist.net.expedition import Expedition
 from p2ptwist.net.latch import Latch
 from p2ptwist.net.pump import Pump
 from p2ptwist.net.routes import Routes
@@ -54,6 +58,7 @@ class Punch:
     @ivar openedAfter: seconds from the start until the path was open; C{None} before.
     @ivar unsent: datagrams that the socket refused, with whatever exception.
     @ivar answered: whether the other side has described itself.
+    @ivar exhausted: whether everything was tried that the two NATs allow.
     """
 
     def __init__(
@@ -64,6 +69,7 @@ class Punch:
         write: Callable[[bytes, HostPort], object],
         sendSignal: Callable[[bytes], object],
         writeMany: WriteMany | None = None,
+        adopted: Callable[[DatagramPort], object] = lambda port: None,
     ) -> None:
         """
         Use L{p2ptwist.net.puncher.Puncher.call} and L{p2ptwist.net.puncher.Puncher.answer}.
@@ -71,12 +77,14 @@ class Punch:
         self.openedAfter: float | None = None
         self.unsent = 0
         self.answered = False
+        self.exhausted = False
         self._routes = routes
         self._agent = agent
         self._clock = clock
         self._write = write
         self._writeMany = writeMany
         self._sendSignal = sendSignal
+        self._adopted = adopted
         self._pump: Pump[Event] = Pump(clock, agent, self._transmit, self._deliver)
         self._startedAt = clock.seconds()
         self._receiver: IPathReceiver | None = None
@@ -84,6 +92,8 @@ class Punch:
         self._opened: Latch[Punch] = Latch(self._abandoned)
         self._ended: Latch[BaseException | None] = Latch()
         self._failure: Failure | None = None
+        self._expedition: Expedition | None = None
+        self._ways: dict[HostPort, DatagramPort] | None = None
 
     @property
     def session(self) -> bytes:
@@ -216,10 +226,15 @@ class Punch:
         """
         Take a signal that was decoded already.
         """
+        if isinstance(signal, Stand | Busy):
+            if self._expedition is not None:
+                self._expedition.hear(signal)
+            return
         self.answered = self.answered or isinstance(signal, Description)
         self._agent.receiveSignal(signal, self._clock.seconds())
         self._pump.drain()
         self._routes.names(self, self._agent.fragments)
+        self._survey()
 
     def addCandidates(
         self, candidates: Iterable[Candidate], complete: bool, behavior: NATBehavior | None = None
@@ -237,6 +252,7 @@ class Punch:
         if complete:
             self._agent.endCandidates(now)
         self._pump.drain()
+        self._survey()
 
     def restart(self, candidates: Iterable[Candidate] | None = None) -> None:
         """
@@ -279,6 +295,14 @@ class Punch:
         """
         self._agent.start(self._clock.seconds())
         self._pump.drain()
+
+    def climb(self, gear: Gear) -> None:
+        """
+        Where ordinary checks cannot meet, climb the ladder as well.
+        """
+        self._expedition = Expedition(
+            gear, self._agent, self._sendSignal, self._takeFrom, self._climbed
+        )
 
     def awaits(self, transactionID: bytes) -> bool:
         """
@@ -332,10 +356,44 @@ class Punch:
             return 2
         return 1 if self._agent.acceptsFrom(address) else 0
 
+    # The ladder.
+
+    def _survey(self) -> None:
+        if self._expedition is not None and self.answered and self.openedAfter is None:
+            self._expedition.survey()
+
+    def _takeFrom(
+        self, port: DatagramPort, message: Message, length: int, address: HostPort
+    ) -> bool:
+        """
+        Take a message that came to another socket than the peer's own.  If it is authentic, what
+        goes to its source leaves from there from now on: the answer at once.
+        """
+        ways = self._ways = self._ways or {}
+        former = ways.get(address)
+        ways[address] = port
+        if self.receiveMessage(message, length, address):
+            self._adopted(port)
+            return True
+        if former is None:
+            del ways[address]
+        else:
+            ways[address] = former
+        return False
+
+    def _climbed(self) -> None:
+        """
+        The climb is over.  An agent that was not to give up meanwhile looks again.
+        """
+        if self._expedition is not None:
+            self.exhausted = self._expedition.exhausted
+            self._pump.drain()
+
     def _transmit(self, data: bytes, address: HostPort) -> None:
         self._routes.sends(self, address)
+        way = None if self._ways is None else self._ways.get(address)
         try:
-            self._write(data, address)
+            (self._write if way is None else way.write)(data, address)
         except Exception as error:
             # No route, a full buffer, no socket of that family: lost, as datagrams are.
             self.unsent += 1
@@ -344,8 +402,9 @@ class Punch:
     def _transmitMany(self, datagrams: Sequence[bytes], address: HostPort) -> None:
         assert self._writeMany is not None
         self._routes.sends(self, address)
+        way = None if self._ways is None else self._ways.get(address)
         try:
-            self._writeMany(datagrams, address)
+            (self._writeMany if way is None else way.writeMany)(datagrams, address)
         except Exception as error:
             self.unsent += len(datagrams)
             _log.debug("datagrams to {address} not sent: {error}", address=address, error=error)
@@ -357,6 +416,7 @@ class Punch:
             self._tell(lambda: self._sendSignal(encodeSignal(event.signal)))
         elif isinstance(event, PathOpened):
             self.openedAfter = self._clock.seconds() - self._startedAt
+            self._stopClimbing()
             self._opened.settle(self)
         elif isinstance(event, PathMoved):
             if self._receiver is not None:
@@ -383,6 +443,9 @@ class Punch:
         if self._failure is not None:
             return
         self._failure = failure
+        self._stopClimbing()
+        for port in (self._ways or {}).values():
+            port.stopListening()
         self._pump.stop()
         self._routes.forget(self)
         self._ended.settle(failure.value)
@@ -390,6 +453,11 @@ class Punch:
         receiver = self._receiver
         if receiver is not None and self.openedAfter is not None:
             self._tell(lambda: receiver.pathLost(failure))
+
+    def _stopClimbing(self) -> None:
+        expedition, self._expedition = self._expedition, None
+        if expedition is not None:
+            expedition.stop()
 
     def _tell(self, call: Callable[[], object]) -> None:
         """

@@ -28,6 +28,8 @@ from p2ptwist.core.ice.signal import (
 )
 from p2ptwist.core.nat import NATBehavior
 from p2ptwist.core.stun.message import Message, MessageClass, decode, isSTUN
+from p2ptwist.net.climb import Gear
+from p2ptwist.net.datagramport import DatagramPort
 from p2ptwist.net.punch import Punch, WriteMany, lookLikeSTUN
 from p2ptwist.net.routes import Routes
 
@@ -39,6 +41,7 @@ class Puncher:
     The sessions of one UDP port.
 
     @ivar unknown: STUN messages that were for no session.
+    @ivar gear: what sessions need that climb the ladder; C{None} when none of them may.
     """
 
     def __init__(
@@ -62,6 +65,7 @@ class Puncher:
         self._writeMany = writeMany
         self._randomBytes = randomBytes
         self._routes: Routes[Punch] = Routes()
+        self.gear: Gear | None = None
 
     def __len__(self) -> int:
         return len(self._routes)
@@ -73,6 +77,7 @@ class Puncher:
         *,
         complete: bool = True,
         behavior: NATBehavior | None = None,
+        climbs: bool = False,
     ) -> Punch:
         """
         Offer a session to another program.
@@ -83,9 +88,11 @@ class Puncher:
         @param candidates: this side's addresses known so far.
         @param complete: whether no more will come.
         @param behavior: what this side's NAT was measured to do, for the reason of a failure.
+        @param climbs: whether the ladder may be climbed (C{docs/ladder.md}).  Only over a channel
+            that authenticates the other program, and that nobody else can read.
         """
         agent = Agent(True, self._randomBytes, self._clock.seconds())
-        punch = self._register(agent, sendSignal)
+        punch = self._register(agent, sendSignal, climbs)
         punch.addCandidates(candidates, complete, behavior)
         punch.start()
         return punch
@@ -98,6 +105,7 @@ class Puncher:
         *,
         complete: bool = True,
         behavior: NATBehavior | None = None,
+        climbs: bool = False,
     ) -> Punch:
         """
         Take a session that another program offers.
@@ -107,7 +115,7 @@ class Puncher:
         """
         signal = _requireOffer(offer)
         agent = Agent(False, self._randomBytes, self._clock.seconds(), signal.session)
-        punch = self._register(agent, sendSignal)
+        punch = self._register(agent, sendSignal, climbs)
         punch.addCandidates(candidates, complete, behavior)
         punch.takeSignal(signal)
         return punch
@@ -159,11 +167,27 @@ class Puncher:
         for punch in self._routes.sessions():
             punch.close(reason)
 
-    def _register(self, agent: Agent, sendSignal: Callable[[bytes], object]) -> Punch:
-        punch = Punch(self._routes, agent, self._clock, self._write, sendSignal, self._writeMany)
+    def _register(self, agent: Agent, sendSignal: Callable[[bytes], object], climbs: bool) -> Punch:
+        punch = Punch(
+            self._routes,
+            agent,
+            self._clock,
+            self._write,
+            sendSignal,
+            self._writeMany,
+            self._adopted,
+        )
+        if climbs and self.gear is not None:
+            punch.climb(self.gear)
         self._routes.add(punch)
         self._routes.names(punch, agent.fragments)
         return punch
+
+    def _adopted(self, port: DatagramPort) -> None:
+        """
+        One more socket belongs to a session, which closes it at its end.
+        """
+        port.addConsumer(self.datagramReceived, self.datagramsReceived)
 
     def _receiveSTUN(self, data: bytes, address: HostPort) -> bool:
         try:

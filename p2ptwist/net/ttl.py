@@ -23,7 +23,7 @@ from p2ptwist.net.datagramport import DatagramPort
 DEFAULT_TTL = 64  # RFC 1700's, and what sockets have that were not told otherwise
 # Routers that a near datagram passes at most: three NATs and some routers inside a provider's
 # network; another peer is seldom as close.
-NEAR_LIMIT = 5
+NEAR_LIMIT = 6
 MEASURE_TIME = 1.0  # seconds; a round trip by satellite
 _REPEAT_AFTER = 0.3  # seconds; one of ten datagrams may be lost
 
@@ -62,7 +62,7 @@ def nearTTL(
 
     @param port: an open one that nothing else uses; it stays open.
     @param server: a literal address.
-    @return: a Deferred that fires with 1..5, after a second: with 5 where nothing of 6 or less
+    @return: a Deferred that fires with 1..6, after a second: with 6 where nothing of 7 or less
         arrives.  It never fails, and can be cancelled.
     """
     return _Measurement(clock, port, server, randomBytes).result

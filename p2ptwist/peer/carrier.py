@@ -26,6 +26,9 @@ from p2ptwist.peer.pathwatch import PathWatch
 
 # Offers that are answered: as many as a caller makes whose row of waits starts anew now and then.
 OFFER_RATE = Rate(0.2, 6.0)  # a second, at once
+# Seconds of ordinary checks only, after everything else was tried in vain: what is not to look like
+# a scan must not come back every minute.
+CLIMB_PAUSE = 1800.0
 
 
 class LocalAddresses(Protocol):
@@ -95,6 +98,7 @@ class Carrier:
         self._selector = PathSelector(clock.seconds())
         self._watch = PathWatch(clock, self._selector, unanswered, self._check, doubt, repeat)
         self._backoff = Backoff(random)
+        self._climbAgainAt = 0.0
         self._offers = TokenBucket(OFFER_RATE, clock.seconds())
         self._calling = False
         self._closed = False
@@ -126,6 +130,7 @@ class Carrier:
             self._local.candidates(),
             complete=self._local.complete,
             behavior=self._local.behavior,
+            climbs=self._mayClimb(),
         )
         self._follow(self._attempt)
 
@@ -151,6 +156,7 @@ class Carrier:
                 self._local.candidates(),
                 complete=self._local.complete,
                 behavior=self._local.behavior,
+                climbs=self._mayClimb(),
             )
             self._follow(self._attempt)
 
@@ -161,6 +167,13 @@ class Carrier:
         """
         answering = not self._calling and not self._closed
         return answering and self._offers.take(self._clock.seconds())
+
+    def _mayClimb(self) -> bool:
+        """
+        @return: whether an attempt may do more than ordinary checks.  Where all of it was tried in
+            vain, and the NATs here are still the same, not again for a while.
+        """
+        return self._climbAgainAt <= self._clock.seconds()
 
     def addressesChanged(self) -> None:
         """
@@ -292,6 +305,8 @@ class Carrier:
         if punch is self._attempt:
             self._attempt = None
             self.failure = reason if isinstance(reason, Exception) else None
+            if punch.exhausted:
+                self._climbAgainAt = self._clock.seconds() + CLIMB_PAUSE
         elif punch is self._direct:
             self._direct = None
             self._watch.stop()

@@ -13,16 +13,18 @@ from twisted.internet.defer import CancelledError, Deferred, DeferredList
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from p2ptwist.core.address import HostPort
+from p2ptwist.core.address import HostPort, isIPv6
 from p2ptwist.core.errors import LocalUsageError
-from p2ptwist.errors import LinkDown, NameNotResolved
+from p2ptwist.errors import LinkDown, NameNotResolved, PortUnusable
 from p2ptwist.interfaces import IWelcome
+from p2ptwist.net.climb import Gear, budgetOf
 from p2ptwist.net.datagramport import DatagramPort
 from p2ptwist.net.hostaddresses import hostAddresses
 from p2ptwist.net.latch import Latch
 from p2ptwist.net.localcandidates import LocalCandidates
 from p2ptwist.net.names import resolveAddress
 from p2ptwist.net.puncher import Puncher
+from p2ptwist.net.ttl import nearTTL
 
 _log = Logger()
 
@@ -61,10 +63,21 @@ class Reach:
             Random(randomBytes(16)),
             isBusy=lambda: len(self.puncher) > 0,
         )
+        self.puncher.gear = Gear(
+            reactor,
+            self.port,
+            lambda: self._server,
+            lambda: self._nearTTL,
+            budgetOf(reactor),
+            Random(randomBytes(16)),
+        )
         self.gathered: Latch[None] = Latch()
         self._reactor = reactor
         self._stunServers = stunServers
         self._gathering: Deferred[None] | None = None
+        self._server: HostPort | None = None
+        self._nearTTL: int | None = None
+        self._measuring: Deferred[None] | None = None
         self._stopped = False
 
     def linkUp(self, welcome: IWelcome) -> None:
@@ -84,6 +97,8 @@ class Reach:
         """
         self._stopped = True
         self._stopGathering()
+        if self._measuring is not None:
+            self._measuring.cancel()
         self.puncher.close(reason)
         self.gathered.settle(Failure(LinkDown("the peer was stopped")))
         ended = [self.port.stopListening(), self.local.stop()]
@@ -98,6 +113,8 @@ class Reach:
                 servers.append(await self._resolve(host, port))
             except NameNotResolved:
                 problems.append(Failure())
+        self._server = next((each for each in servers if not isIPv6(each[0])), None)
+        self._measureNear()
         problems += await self.local.gather(servers)
         for problem in problems:
             _log.warn("{reason}", reason=problem.getErrorMessage())
@@ -119,6 +136,29 @@ class Reach:
                 if not self.port.hasIPv6:
                     raise
         return await resolveAddress(self._reactor, host, port, ipv6=True)
+
+    def _measureNear(self) -> None:
+        """
+        Find out in the background how far datagrams go that are to open this side's NATs only.
+        """
+        if self._server is None or self._measuring is not None:
+            return
+
+        def measured(ttl: int) -> None:
+            self._nearTTL = ttl
+
+        port = self.port.another()
+        try:
+            port.listen()
+        except PortUnusable:
+            return  # the next welcome is another chance, and until then a guess will do
+        measuring = nearTTL(self._reactor, port, self._server).addCallback(measured)
+        self._measuring = measuring.addErrback(lambda _: None)
+        measuring.addBoth(lambda _: self._measuredNear(port))
+
+    def _measuredNear(self, port: DatagramPort) -> None:
+        self._measuring = None
+        port.stopListening()
 
     def _stopGathering(self) -> None:
         if self._gathering is not None:

@@ -15,7 +15,7 @@ from p2ptwist.core.ladder.ladder import Ladder
 from p2ptwist.core.ladder.message import decodeMessage
 from p2ptwist.core.nat import NATBehavior, NATFiltering, NATMapping
 from p2ptwist.core.nat import PortAllocation as Allocation
-from p2ptwist.net.climb import Climb, Ropes
+from p2ptwist.net.climb import Climb, Climber, Gear
 from p2ptwist.net.datagramport import DatagramPort
 from p2ptwist.net.stunclient import STUNClient
 from p2ptwist.net.ttl import NEAR_LIMIT, nearTTL, writeNear
@@ -47,7 +47,7 @@ def behaviorOf(nat: NAT) -> NATBehavior:
     return NATBehavior(NATMapping(nat.mapping.value), STRICT, allocation, step)
 
 
-class Climber:
+class Side:
     """
     One side.
 
@@ -63,26 +63,29 @@ class Climber:
         self.adopted: DatagramPort | None = None
         self.metAt = 0.0
         self.exhausted: bool | None = None
-        self.other: Climber
+        self.other: Side
         self.near: int | None = None
         self.stun = True
         self.reflexive: HostPort
-        ladder = Ladder(SESSION, controlling, Budget(), Random(seed))
-        self.climb = Climb(host, ladder, self._ropes())
-        self.client = STUNClient(host, self.port.write)
-        self.port.addConsumer(self.client.datagramReceived)
-        self.port.addConsumer(lambda data, address: self.receive(self.port, data, address))
-
-    def _ropes(self) -> Ropes:
-        return Ropes(
+        budget, random = Budget(), Random(seed)
+        gear = Gear(
+            clock=host,
             port=self.port,
             server=lambda: SERVER if self.stun else None,
             nearTTL=lambda: self.near,
-            check=lambda address: WORD,
+            budget=budget,
+            random=random,
+        )
+        climber = Climber(
+            check=lambda: WORD,
             receive=self.receive,
             say=lambda data: self.host.callLater(RELAYED, self.hear, data),
             over=self.over,
         )
+        self.climb = Climb(gear, climber, Ladder(SESSION, controlling, budget, random))
+        self.client = STUNClient(host, self.port.write)
+        self.port.addConsumer(self.client.datagramReceived)
+        self.port.addConsumer(lambda data, address: self.receive(self.port, data, address))
 
     def hear(self, data: bytes) -> None:
         """
@@ -113,7 +116,7 @@ class Climber:
         """
         Tell the ladder what both sides know.
         """
-        self.climb.learned().learn(
+        self.climb.ladder.learn(
             behaviorOf(self.nat),
             reflexive,
             behaviorOf(self.other.nat),
@@ -122,7 +125,7 @@ class Climber:
         )
         self.climb.drain()
 
-    def router(self, side: Climber) -> str:
+    def router(self, side: Side) -> str:
         """
         @return: the outer address of a side's router.
         """
@@ -147,12 +150,12 @@ class Pair:
 
     def _side(
         self, name: str, address: str, nat: NAT, controlling: bool, seed: int, depth: int
-    ) -> Climber:
+    ) -> Side:
         link = Link(latency=SITE_LATENCY)
         router: Router = self.internet.router(f"{name}'s", address, nat=nat, link=link)
         for number in range(depth - 1):
             router = router.router(f"{name}'s {number}", nat=HOME)
-        return Climber(router.host(name), nat, controlling, seed)
+        return Side(router.host(name), nat, controlling, seed)
 
     def climb(self, seconds: float = 60.0) -> float | None:
         """

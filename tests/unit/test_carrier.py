@@ -31,6 +31,7 @@ class Path:
     roundTrip = 0.1
     flowing = True
     receiver: object = None
+    exhausted = False
 
     def __init__(self, session: bytes) -> None:
         self.session = session

@@ -268,14 +268,14 @@ class TrickleTests(SynchronousTestCase):
         drainEvents(wire.a)
         wire.a.addCandidates(hostCandidates(A), 0.0)
         self.assertEqual(drainEvents(wire.a), [])
-        wire.a.setBehavior(HOME)
-        wire.a.endCandidates(0.0)
-        wire.a.endCandidates(0.0)
-        (event,) = drainEvents(wire.a)
-        assert isinstance(event, SignalQueued)
-        more = event.signal
-        assert isinstance(more, MoreCandidates)
-        self.assertEqual((more.complete, more.behavior), (True, HOME))
+        for _ in range(2):
+            wire.a.setBehavior(HOME)
+            wire.a.endCandidates(0.0)
+        told = []
+        for event in drainEvents(wire.a):
+            assert isinstance(event, SignalQueued) and isinstance(event.signal, MoreCandidates)
+            told.append((event.signal.complete, event.signal.behavior))
+        self.assertEqual(told, [(False, HOME), (True, HOME)])
 
     def test_notNeeded(self) -> None:
         """

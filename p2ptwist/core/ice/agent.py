@@ -6,7 +6,6 @@ L{Agent.receiveSignal} and go out as L{SignalQueued} events.
 
 A path opens where an authenticated check of the other side came from, as soon as a check of our own
 is on its way there; L{p2ptwist.core.ice.datapath} says how much may leave before that is answered.
-So the first data follows the signaling by one way instead of one and a half round trips.
 """
 
 from __future__ import annotations
@@ -124,9 +123,11 @@ class Agent:
 
     def setBehavior(self, behavior: NATBehavior) -> None:
         """
-        @param behavior: what this side's NAT was measured to do.  It goes out with the next signal.
+        @param behavior: what this side's NAT was measured to do; the other side is told.
         """
-        self._localSide.behavior = behavior
+        if behavior != self._localSide.behavior:
+            self._localSide.behavior = behavior
+            self._trickle()
 
     # The session.
 
@@ -181,7 +182,7 @@ class Agent:
             self._end(EndKind.LEFT, f"the other side ended it: {signal.reason}")
         elif isinstance(signal, MoreCandidates):
             self._lineage.learnCandidates(signal, now)
-        else:
+        elif isinstance(signal, Description):
             self._receiveDescription(signal)
 
     # Data.
@@ -304,9 +305,8 @@ class Agent:
         """
         if self._ended:
             return None
-        generation, consent = self._lineage.current, self._path.consent
-        times = [None if consent is None else consent.deadline()]
-        times.append(generation.deadline(self._now, self.controlling))
+        generation = self._lineage.current
+        times = [self._path.deadline(), generation.deadline(self._now, self.controlling)]
         if not generation.completed and not self.survey.climbing:
             times.append(generation.failAt())
         earliest = min((time for time in times if time is not None), default=None)

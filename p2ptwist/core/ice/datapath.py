@@ -134,6 +134,12 @@ class DataPath:
         self._held.clear()
         self._parked.clear()
 
+    def deadline(self) -> float | None:
+        """
+        @return: when consent is to be renewed, or has run out.
+        """
+        return None if self.consent is None else self.consent.deadline()
+
     def hold(self, data: bytes) -> bool:
         """
         Queue one datagram to send.

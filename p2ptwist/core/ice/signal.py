@@ -17,6 +17,8 @@ from p2ptwist.core.address import HostPort, canonicalHost, parseHost
 from p2ptwist.core.errors import MalformedDatagram
 from p2ptwist.core.ice.candidate import CANDIDATE_LIMIT, Candidate, CandidateType
 from p2ptwist.core.ice.details import addDetails, encodeDetails
+from p2ptwist.core.ladder.message import TYPES as LADDER_TYPES
+from p2ptwist.core.ladder.message import Busy, LadderMessage, Stand, decodeMessage, encodeMessage
 from p2ptwist.core.nat import NATBehavior, NATFiltering, NATMapping
 
 VERSION = 1
@@ -105,7 +107,7 @@ class Goodbye:
     reason: str
 
 
-Signal = Description | MoreCandidates | Goodbye
+Signal = Description | MoreCandidates | Goodbye | LadderMessage
 
 _MAPPINGS: tuple[NATMapping | None, ...] = (None, *NATMapping)
 _FILTERINGS: tuple[NATFiltering | None, ...] = (None, *NATFiltering)
@@ -115,6 +117,8 @@ def encodeSignal(signal: Signal) -> bytes:
     """
     @return: the wire form, at most 1,024 bytes.
     """
+    if isinstance(signal, Stand | Busy):
+        return encodeMessage(signal)
     if isinstance(signal, Goodbye):
         reason = signal.reason.encode("utf-8", "replace")[:REASON_LIMIT].decode("utf-8", "ignore")
         return _HEADER.pack(VERSION, SignalType.GOODBYE, signal.session) + reason.encode()
@@ -153,6 +157,8 @@ def decodeSignal(data: bytes) -> Signal:
         return _readCandidates(body, session)
     if signalType in (SignalType.OFFER, SignalType.ANSWER):
         return _readDescription(body, SignalType(signalType), session)
+    if signalType in LADDER_TYPES:
+        return decodeMessage(data)
     raise MalformedDatagram(f"signal type {signalType}")
 
 

@@ -61,6 +61,14 @@ class Ladder:
         """
         return self._ground.fired
 
+    @property
+    def active(self) -> bool:
+        """
+        Whether rounds are under way, or will be.
+        """
+        engaged = self._proposer is not None or self._responder.deadline() is not None
+        return engaged and not self._ground.over
+
     def learn(
         self,
         local: NATBehavior,

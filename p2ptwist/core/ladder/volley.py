@@ -70,12 +70,12 @@ def charge(count: int, address: HostPort) -> Iterator[Shot]:
 
 def scatter(count: int, address: HostPort) -> Iterator[Shot]:
     """
-    A scattered side opens all of its sockets to a steady one; and once more, by packets that go the
-    whole way: the first ones may have died before the outermost of its own NATs.
+    A scattered side opens all of its sockets to a steady one; again, as some are lost; and at last
+    by packets that go the whole way: those before may have died inside its own provider's network.
     """
-    for near in (True, False):
+    for near, pause in ((True, 0.0), (True, 3.0), (False, 3.0)):
         for socket in range(count):
-            yield Shot(SPRAY_GAP, socket, address, near)
+            yield Shot(SPRAY_GAP if socket else SPRAY_GAP + pause, socket, address, near)
 
 
 def spray(host: str, random: Random) -> Iterator[Shot]:

@@ -1,0 +1,132 @@
+"""
+Sessions between NATs that ordinary checks do not meet through.
+
+Each pair is tried with several seeds; C{P2PTWIST_HARD_SEEDS} says with how many.
+"""
+
+from __future__ import annotations
+
+import os
+from statistics import median
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from p2ptwist.testing import NAT, Mapping, PortAllocation, Uninvited
+from tests.sim.sessions import Caller, SessionPairs
+
+SEEDS = int(os.environ.get("P2PTWIST_HARD_SEEDS", "10"))
+SYMMETRIC = Mapping.ADDRESS_AND_PORT_DEPENDENT
+HOME = NAT()
+COUNTING = NAT(mapping=SYMMETRIC, allocation=PortAllocation.SEQUENTIAL)
+BUSY = NAT(mapping=SYMMETRIC, allocation=PortAllocation.SEQUENTIAL, backgroundFlows=5.0)
+RANDOM = NAT(mapping=SYMMETRIC, allocation=PortAllocation.RANDOM)
+HASHED = NAT(mapping=Mapping.ADDRESS_DEPENDENT, allocation=PortAllocation.HASHED)
+
+
+def accepting(nat: NAT) -> NAT:
+    """
+    @return: the same, but that it takes uninvited packets for its own.
+    """
+    return NAT(
+        mapping=nat.mapping,
+        allocation=nat.allocation,
+        backgroundFlows=nat.backgroundFlows,
+        portOverloading=True,
+        uninvited=Uninvited.ACCEPT,
+    )
+
+
+def timeToDirect(a: NAT, b: NAT, seed: int, limit: float = 22.0) -> float:
+    """
+    @return: seconds from connecting until the session is direct on both sides; infinite when it is
+        not within the limit.
+    """
+    pairs = SessionPairs(seed)
+    routers = pairs.twoRouters(a, b)
+    alice, bob = (
+        pairs.caller(router.host(name)) for router, name in zip(routers, "ab", strict=True)
+    )
+    pairs.ready()
+    bob.echoes()
+    began = pairs.internet.seconds()
+    talk = pairs.talk(alice, bob)
+    talk.transport.write(b"hello")
+    time = float("inf")
+    while pairs.internet.seconds() - began < limit:
+        pairs.internet.advance(0.05)
+        if all(_isDirect(each) for each in (alice, bob)):
+            time = max(each.events[-1][0] for each in (alice, bob)) - began
+            break
+    pairs.internet.advance(1.0)
+    talk.transport.write(b" world")
+    pairs.internet.advance(1.0)
+    assert talk.data == b"hello world", talk.data
+    pairs.close()
+    return time
+
+
+def _isDirect(caller: Caller) -> bool:
+    return bool(caller.events) and caller.events[-1][1].kind == "direct"
+
+
+class HardTests(SynchronousTestCase):
+    """
+    Direct, and how soon.
+    """
+
+    def times(self, a: NAT, b: NAT) -> list[float]:
+        """
+        @return: the times of all seeds, sorted.
+        """
+        return sorted(timeToDirect(a, b, seed) for seed in range(SEEDS))
+
+    def share(self, times: list[float]) -> float:
+        """
+        @return: of the sessions, how many became direct.
+        """
+        return sum(time < 22.0 for time in times) / len(times)
+
+    def test_homeCounting(self) -> None:
+        """
+        A port that is counted up to is foretold, whoever calls.
+        """
+        for a, b in ((HOME, COUNTING), (COUNTING, HOME), (HOME, BUSY)):
+            times = self.times(a, b)
+            self.assertGreaterEqual(self.share(times), 0.95)
+            self.assertLessEqual(median(times), 1.5)
+
+    def test_homeHashed(self) -> None:
+        """
+        One random port for each host.
+        """
+        times = self.times(HOME, HASHED)
+        self.assertGreaterEqual(self.share(times), 0.95)
+        self.assertLessEqual(median(times), 5.0)
+
+    def test_homeRandom(self) -> None:
+        """
+        Another random port for each address.
+        """
+        for a, b in ((HOME, RANDOM), (RANDOM, HOME)):
+            self.assertGreaterEqual(self.share(self.times(a, b)), 0.95)
+
+    def test_countingCounting(self) -> None:
+        """
+        Both foretell.
+        """
+        for a, b in ((COUNTING, COUNTING), (BUSY, BUSY)):
+            self.assertGreaterEqual(self.share(self.times(a, b)), 0.9)
+
+    def test_randomRandom(self) -> None:
+        """
+        Relayed.
+        """
+        self.assertEqual(self.share(self.times(RANDOM, RANDOM)), 0.0)
+
+    def test_accepting(self) -> None:
+        """
+        The same, where routers take uninvited packets for their own.
+        """
+        for a, b in ((HOME, COUNTING), (HOME, RANDOM), (COUNTING, COUNTING)):
+            times = self.times(accepting(a), accepting(b))
+            self.assertGreaterEqual(self.share(times), 0.9)
