@@ -1,0 +1,128 @@
+"""
+The search of one session for a direct path over TCP, where UDP does not come up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.python.failure import Failure
+
+from p2ptwist.core.errors import MalformedDatagram
+from p2ptwist.core.tcppath.signal import SignalType
+from p2ptwist.core.tokenbucket import Rate, TokenBucket
+from p2ptwist.errors import PunchFailed
+from p2ptwist.net.tcpopen import TCPOpener, TCPOpening
+from p2ptwist.net.tcppath import TCPPath
+
+# Seconds that UDP is given first: several times what it takes where it works at all.
+UDP_LEAD = 1.0
+# Offers that are answered, a second and at once: so that nobody aims this side's dials at others.
+OFFER_RATE = Rate(0.1, 3.0)
+# Seconds without another attempt after one that came to nothing; each failure doubles them.
+PAUSE_FIRST = 30.0
+PAUSE_CAP = 1800.0
+
+
+class TCPSearch:
+    """
+    The attempts of one session.
+
+    The caller looks; the other side answers.
+    """
+
+    __slots__ = (
+        "_clock",
+        "_notBefore",
+        "_offers",
+        "_opened",
+        "_opener",
+        "_opening",
+        "_pause",
+        "_signal",
+        "_timer",
+    )
+
+    def __init__(
+        self,
+        clock: IReactorTime,
+        opener: TCPOpener | None,
+        signal: Callable[[bytes], object],
+        opened: Callable[[TCPPath], object],
+    ) -> None:
+        """
+        @param opener: makes the attempts; C{None} for none.
+        @param signal: sends a signal to the other side, inside the session.
+        @param opened: called with each path.
+        """
+        self._clock = clock
+        self._opener = opener
+        self._signal = signal
+        self._opened = opened
+        self._opening: TCPOpening | None = None
+        self._timer: IDelayedCall | None = None
+        self._offers = TokenBucket(OFFER_RATE, clock.seconds())
+        self._pause = PAUSE_FIRST
+        self._notBefore = 0.0
+
+    def begin(self) -> None:
+        """
+        Look for a path, unless L{giveUp} is called in the next second.
+        """
+        idle = self._timer is None and self._opening is None
+        if idle and self._opener is not None and self._clock.seconds() >= self._notBefore:
+            self._timer = self._clock.callLater(UDP_LEAD, self._call)
+
+    def giveUp(self, reason: str) -> None:
+        """
+        Look no more; a path that is open stays.
+
+        @param reason: what the other side is told.
+        """
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._opening is not None:
+            self._opening.close(reason)
+
+    def signalReceived(self, data: bytes, mayAnswer: bool) -> None:
+        """
+        Take a signal of the other side.
+
+        @param data: one that L{p2ptwist.core.tcppath.signal.isTCPSignal} knows.
+        @param mayAnswer: whether this side answers offers.
+        """
+        opening, opener = self._opening, self._opener
+        if data[1:2] != bytes((SignalType.OFFER,)):
+            if opening is not None:
+                opening.signalReceived(data)
+        elif mayAnswer and opener is not None and self._offers.take(self._clock.seconds()):
+            # The other side begins anew: what it tried before is over.
+            self.giveUp("a newer attempt")
+            self._answer(opener, data)
+
+    def _call(self) -> None:
+        self._timer = None
+        assert self._opener is not None
+        self._follow(self._opener.call(self._signal))
+
+    def _answer(self, opener: TCPOpener, offer: bytes) -> None:
+        try:
+            self._follow(opener.answer(offer, self._signal))
+        except MalformedDatagram:
+            return
+
+    def _follow(self, opening: TCPOpening) -> None:
+        self._opening = opening
+        opening.whenOpen().addBoth(self._over, opening)
+
+    def _over(self, result: TCPPath | Failure, opening: TCPOpening) -> None:
+        if self._opening is opening:
+            self._opening = None
+        if isinstance(result, TCPPath):
+            self._pause = PAUSE_FIRST
+            self._opened(result)
+        elif result.check(PunchFailed):
+            self._notBefore = self._clock.seconds() + self._pause
+            self._pause = min(2 * self._pause, PAUSE_CAP)
