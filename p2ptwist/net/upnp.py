@@ -21,7 +21,7 @@ from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred, DeferredList, fail, succeed
 from twisted.internet.error import ProcessExitedAlready
-from twisted.internet.interfaces import IDelayedCall, IReactorProcess
+from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.protocol import ProcessProtocol
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -282,16 +282,6 @@ class UPnPMapper:
     def _looked(self, answer: dict[str, Any]) -> None:
         if answer.get("gone") is True and self.restarted is not None:
             self.restarted()
-
-
-def upnpMapper(reactor: Any, gateway: str, interface: str) -> UPnPMapper | None:
-    """
-    @param interface: this host's address towards the router.
-    @return: a mapper; C{None} for an IPv6 router, or a reactor without processes.
-    """
-    if ":" in gateway or not IReactorProcess.providedBy(reactor):
-        return None
-    return UPnPMapper(reactor, gateway)
 
 
 def _mapping(wanted: MappingRequest, external: int) -> dict[str, object]:

@@ -16,7 +16,8 @@ from p2ptwist.core.portmapping.grant import Grant, MappingRequest
 from p2ptwist.errors import PortMapperSilent, PortMappingError, PortMappingRefused
 from p2ptwist.interfaces import IPortMapper
 from p2ptwist.net import upnp
-from p2ptwist.net.upnp import RouterStatus, UPnPMapper, upnpMapper
+from p2ptwist.net.portmapper import upnpMapper
+from p2ptwist.net.upnp import RouterStatus, UPnPMapper
 from tests.contract.fakeigd import HOST, FakeRouter
 from tests.contract.upnpcases import TCP, UDP, Cases
 
