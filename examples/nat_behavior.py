@@ -1,12 +1,14 @@
 """
-Find out how the NAT before a UDP port behaves.
+Find out how the NATs before this machine behave.
 
-With --server the tests run on a port of this machine.  The server needs a second address for it,
-as C{twistd natrendezvous --stun HOST --stun-alternate-address OTHER-HOST:3479} has one.  Without
---server they run on the simulated Internet, behind every kind of NAT in turn, and take no time::
+The server needs a second address to tell everything, as C{twistd natrendezvous --stun HOST
+--stun-alternate-address OTHER-HOST:3479} has one; several servers tell more than one.  Without
+--server the tests run on the simulated Internet, behind every kind of NAT in turn, and take no
+time::
 
     python examples/nat_behavior.py
     python examples/nat_behavior.py --server stun.example.org:3478
+    python examples/nat_behavior.py --server one.example:3478 --server two.example:3478 --lifetime
 """
 
 from __future__ import annotations
@@ -16,72 +18,85 @@ import sys
 from itertools import product
 from typing import Any
 
-from twisted.internet.defer import Deferred, ensureDeferred
-from twisted.internet.protocol import DatagramProtocol
+from twisted.internet.defer import ensureDeferred
 from twisted.internet.task import react
 
 from p2ptwist.core.address import HostPort, formatAddress
-from p2ptwist.core.discovery import Discovered
 from p2ptwist.errors import P2PError
 from p2ptwist.net.names import resolveAddress
-from p2ptwist.net.natdiscovery import discoverNAT
+from p2ptwist.net.natreport import FamilyReport, NATReport, measureNAT
 from p2ptwist.net.stunserver import STUNService
+from p2ptwist.net.stunstreams import STUNStreamService
 from p2ptwist.testing import NAT, Filtering, Internet, Mapping
 
 STUN_PORT = 3478  # RFC 8489 section 18.6
+LONGEST = 120.0  # seconds; up to which the lifetime of mappings is looked for
+_KNOWN = {None: "not found out", True: "yes", False: "no"}
 
 
-class Application(DatagramProtocol):
+def show(report: NATReport) -> None:
     """
-    A program with a UDP port.
+    Print everything that was found out.
     """
-
-    def __init__(self, reactor: Any) -> None:
-        self._reactor = reactor
-
-    def discover(self, server: HostPort) -> Deferred[Discovered]:
-        """
-        Run the tests on this port.
-        """
-        assert self.transport is not None
-        self._receive, result = discoverNAT(self._reactor, self.transport.write, server)
-        return result
-
-    def datagramReceived(self, datagram: bytes, addr: HostPort) -> None:
-        """
-        Offer each datagram to the tests; what they do not take is the application's.
-        """
-        if not self._receive(datagram, addr):
-            print(f"{datagram!r} from {formatAddress(addr)}")
+    for name, family in (("IPv4", report.ipv4), ("IPv6", report.ipv6)):
+        if family is not None:
+            print(f"{name}: " + (describe(family) if family.udp else "no answer over UDP"))
+    print(f"pystun3: {report.classic or 'no opinion'}", end="")
+    print(f", but {report.ourClassic} is right" if report.classicDiffers else "")
 
 
-async def discover(reactor: Any, server: HostPort) -> None:
+def describe(family: FamilyReport) -> str:
     """
-    Test the NAT before this machine.
+    @return: a line for each fact.
     """
-    address = await resolveAddress(reactor, *server)
-    application = Application(reactor)
-    port = reactor.listenUDP(0, application)
-    result = await application.discover(address)
-    print(f"seen at {', '.join(map(formatAddress, result.addresses))}: {result.behavior}")
-    await port.stopListening()
+    behavior = family.behavior
+    step = f", {behavior.step:+} each" if behavior.step else ""
+    lifetime = (
+        "not measured" if behavior.lifetime is None else f"at least {behavior.lifetime:.0f} s"
+    )
+    return "\n  ".join(
+        (
+            f"seen at {', '.join(map(formatAddress, family.addresses))}",
+            str(behavior),
+            f"translated: {_KNOWN[family.translated]}",
+            f"ports: {behavior.allocation or 'not found out'}{step}",
+            f"hairpinning: {_KNOWN[behavior.hairpinning]}",
+            f"mapping of TCP: {behavior.tcpMapping or 'not found out'}",
+            f"lifetime of mappings: {lifetime}",
+        )
+    )
+
+
+async def discover(reactor: Any, servers: list[HostPort], lifetime: bool) -> None:
+    """
+    Test the NATs before this machine.
+    """
+    addresses = [await resolveAddress(reactor, *server) for server in servers]
+    show(
+        await measureNAT(
+            reactor,
+            addresses,
+            progress=lambda words: print(f"… {words}", file=sys.stderr),
+            lifetime=LONGEST if lifetime else None,
+        )
+    )
 
 
 def simulate() -> None:
     """
     Test every kind of NAT on the simulated Internet.
     """
+    primary, alternate = ("192.0.2.1", 3478), ("192.0.2.2", 3479)
     for mapping, filtering in product(Mapping, Filtering):
         internet = Internet(seed=1)
-        node = internet.host("node", "192.0.2.1", "192.0.2.2")
-        service = STUNService(node, ("192.0.2.1", 3478), ("192.0.2.2", 3479))
-        service.startService()
+        node = internet.host("node", primary[0], alternate[0])
+        STUNService(node, primary, alternate).startService()
+        STUNStreamService(node, primary, alternate).startService()
         nat = NAT(mapping=mapping, filtering=filtering)
         alice = internet.router("home", "203.0.113.7", nat=nat).host("alice")
-        application = Application(alice)
-        alice.listenUDP(0, application)
-        result = internet.runUntil(application.discover(("192.0.2.1", 3478)), timeout=5.0)
-        print(f"{result.behavior}   ({len(result.addresses)} addresses, {alice.seconds():.2f} s)")
+        report = internet.runUntil(measureNAT(alice, [primary]), timeout=5.0)
+        seen = f"{len(report.addresses)} addresses, {alice.seconds():.2f} s"
+        print(f"{report.behavior}   ({seen}, RFC 3489: {report.ourClassic})")
 
 
 def hostPort(text: str) -> HostPort:
@@ -104,7 +119,14 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        "--server", metavar="HOST[:PORT]", type=hostPort, help="the STUN server to ask"
+        "--server",
+        metavar="HOST[:PORT]",
+        type=hostPort,
+        action="append",
+        help="a STUN server to ask; may be repeated",
+    )
+    parser.add_argument(
+        "--lifetime", action="store_true", help="find out the lifetime of mappings: some minutes"
     )
     options = parser.parse_args()
     if options.server is None:
@@ -113,7 +135,7 @@ def main() -> None:
 
     async def run(reactor: Any) -> None:
         try:
-            await discover(reactor, options.server)
+            await discover(reactor, options.server, options.lifetime)
         except P2PError as error:
             sys.exit(str(error))
 

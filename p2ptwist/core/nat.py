@@ -75,9 +75,10 @@ class NATBehavior:
         @return: words for people, such as C{"endpoint-independent mapping with unknown filtering"}.
         """
         words = f"{self.mapping or 'unknown'} mapping with {self.filtering or 'unknown'} filtering"
-        if self.allocation is None or self.mapping in (None, NATMapping.ENDPOINT_INDEPENDENT):
-            return words
-        return f"{words} and {self.allocation} ports"
+        # A port is preserved for one mapping; where it depends, that says nothing of the next.
+        foretold = self.allocation in (PortAllocation.SEQUENTIAL, PortAllocation.RANDOM)
+        dependent = self.mapping not in (None, NATMapping.ENDPOINT_INDEPENDENT)
+        return f"{words} and {self.allocation} ports" if foretold and dependent else words
 
 
 UNKNOWN_BEHAVIOR = NATBehavior()

@@ -185,17 +185,20 @@ class DatagramBatch:
             self._inOrder = inOrder
         return self._sendAll(count)
 
-    def reply(self, sock: socket.socket, index: int, data: bytes) -> None:
+    def reply(self, sock: socket.socket, index: int, data: bytes, port: int | None = None) -> None:
         """
         Send one answer of any length.
 
+        @param port: which port it goes to; C{None} for the one that asked.
         @raise OSError: when the network does not take it.
         """
+        host, asking, *scope = self._name(index)
+        name = (host, asking if port is None else port, *scope)
         if self._wildcard:
             control = (self._family.level, self._family.option, self._info(index))
-            sock.sendmsg([data], [control], socket.MSG_DONTWAIT, self._name(index))
+            sock.sendmsg([data], [control], socket.MSG_DONTWAIT, name)
         else:
-            sock.sendto(data, socket.MSG_DONTWAIT, self._name(index))
+            sock.sendto(data, socket.MSG_DONTWAIT, name)
 
     def _name(self, index: int) -> tuple[str, int] | tuple[str, int, int, int]:
         """

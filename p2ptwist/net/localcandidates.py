@@ -18,7 +18,6 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from p2ptwist.core.address import HostPort, formatAddress, isIPv6
-from p2ptwist.core.discovery import Discovered
 from p2ptwist.core.errors import LocalUsageError
 from p2ptwist.core.ice.candidate import (
     Candidate,
@@ -27,10 +26,10 @@ from p2ptwist.core.ice.candidate import (
     isUnusable,
     makeCandidate,
 )
-from p2ptwist.core.nat import NATBehavior
+from p2ptwist.core.nat import UNKNOWN_BEHAVIOR, NATBehavior
 from p2ptwist.errors import PortUnusable
 from p2ptwist.net.datagramport import DatagramPort
-from p2ptwist.net.natdiscovery import discoverNAT
+from p2ptwist.net.natdiscovery import NATFindings, discoverNAT
 from p2ptwist.net.stunclient import STUNClient
 
 # Seconds between two Binding requests: below the shortest lifetime of mappings seen in the field.
@@ -79,7 +78,7 @@ class LocalCandidates:
         self._servers: tuple[HostPort, ...] = ()
         self._reflexive: dict[HostPort, HostPort] = {}
         self._timer: IDelayedCall | None = None
-        self._measuring: Deferred[Discovered] | None = None
+        self._measuring: Deferred[NATFindings] | None = None
         self._measured: Deferred[None] = succeed(None)
         self._stopped = False
         self._observers: list[Callable[[], object]] = []
@@ -203,34 +202,32 @@ class LocalCandidates:
         self._changed()
         answered = [server for server in self._servers if server in self._reflexive]
         if answered:
-            self._measure(answered[0])
+            self._measure([each for each in answered if isIPv6(each[0]) == isIPv6(answered[0][0])])
         return failures
 
-    def _measure(self, server: HostPort) -> None:
+    def _measure(self, servers: Sequence[HostPort]) -> None:
         """
-        Find out in the background what the NAT in front does, from another port: what comes to a
+        Find out in the background what the NAT in front does, from other ports: what comes to a
         port uninvited makes some routers translate it differently from then on (a Linux router
         that accepts such packets itself), and paths are to use this one.
         """
         if self._stopped or self._measuring is not None:
             return
-        port = self._port.another()
-        try:
-            port.listen()
-        except PortUnusable as error:
-            _log.debug("the NAT in front is not measured: {error}", error=error)
-            return
-        receive, discovering = discoverNAT(self._clock, port.write, server)
-        port.addConsumer(receive)
+        discovering = discoverNAT(self._clock, self._port.another, servers)
         self._measuring = discovering
 
-        def done(result: Discovered | Failure) -> Deferred[None]:
+        def done(result: NATFindings | Failure) -> None:
             self._measuring = None
-            if isinstance(result, Discovered):
+            if isinstance(result, NATFindings):
+                if result.behavior == UNKNOWN_BEHAVIOR:
+                    return
                 _log.debug("the NAT in front has {behavior}", behavior=str(result.behavior))
                 self.behavior = result.behavior
                 self._changed()
-            return port.stopListening()
+            elif result.check(PortUnusable):
+                _log.debug("the NAT in front is not measured: {why}", why=result.getErrorMessage())
+            elif not result.check(CancelledError):
+                _log.failure("the NAT in front is not measured", result)
 
         self._measured = discovering.addBoth(done)
 

@@ -205,11 +205,11 @@ class BatchPort:
         if reply is None:
             return
         if reply.origin != local:
-            self._forward(reply, source)
+            self._forward(reply, (source[0], reply.port or source[1]))
             return
         counters = self._responder.counters
         try:
-            batch.reply(self._socket, index, reply.data)
+            batch.reply(self._socket, index, reply.data, reply.port)
         except OSError:
             counters.unsent += 1
         else:

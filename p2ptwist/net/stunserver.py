@@ -104,8 +104,8 @@ class _UDPPort(DatagramProtocol):
             return
         reply = responder.answer(datagram, source, self.address)
         if reply is not None:
-            # To C{addr}, not C{source}: an IPv6 socket writes an IPv4 address in its own way.
-            self._forward(reply, addr)
+            # To C{host}, not C{source}: an IPv6 socket writes an IPv4 address in its own way.
+            self._forward(reply, (host, reply.port or port))
 
 
 class STUNService(Service):
@@ -146,6 +146,16 @@ class STUNService(Service):
         """
         return tuple(self._ports)
 
+    @property
+    def configuration(self) -> ServerAddresses:
+        """
+        The primary address and the alternate one; while it runs, with the port that it has.
+        """
+        configured = self._addresses
+        if configured.primary[1] or not self._ports:
+            return configured
+        return ServerAddresses(next(iter(self._ports)))
+
     def privilegedStartService(self) -> None:
         """
         Open the ports while that is still allowed.
@@ -179,10 +189,7 @@ class STUNService(Service):
         except PortUnusable:
             self._close()
             raise
-        addresses = self._addresses
-        if addresses.primary[1] == 0:
-            addresses = ServerAddresses(next(iter(self._ports)))
-        responder = Responder(addresses, self._software, self.counters)
+        responder = Responder(self.configuration, self._software, self.counters)
         for port in self._ports.values():
             port.start(responder, self._send)
 

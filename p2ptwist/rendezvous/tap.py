@@ -14,6 +14,7 @@ from twisted.logger import Logger
 from p2ptwist.core.address import HostPort, formatAddress
 from p2ptwist.errors import LocalUsageError, PortUnusable
 from p2ptwist.net.stunserver import STUNService
+from p2ptwist.net.stunstreams import STUNStreamService
 from p2ptwist.rendezvous.descriptors import raiseDescriptorLimit
 from p2ptwist.rendezvous.options import LINK_PORT, Options, anyHost
 from p2ptwist.rendezvous.service import NodeService
@@ -45,8 +46,11 @@ class NodeApplication(MultiService):
     @ivar options: what the operator said.
     """
 
-    def __init__(self, node: NodeService, stun: list[STUNService], options: Options) -> None:
+    def __init__(
+        self, reactor: Any, node: NodeService, stun: list[STUNService], options: Options
+    ) -> None:
         super().__init__()
+        self._reactor = reactor
         self.node = node
         self.stun = stun
         self.options = options
@@ -69,6 +73,21 @@ class NodeApplication(MultiService):
         for server in self.stun:
             for address in server.addresses:
                 _log.info("p2ptwist: STUN on {address}", address=f"udp:{formatAddress(address)}")
+        self._startStreams()
+
+    def _startStreams(self) -> None:
+        """
+        Serve STUN over TCP on the same addresses.
+        """
+        for server in self.stun:
+            served = server.configuration
+            streams = STUNStreamService(
+                self._reactor, served.primary, served.alternate, self.options.stunLimits
+            )
+            streams.setServiceParent(self)
+            streams.privilegedStartService()
+            for address in streams.addresses:
+                _log.info("p2ptwist: STUN on {address}", address=f"tcp:{formatAddress(address)}")
 
 
 def _endpoints(reactor: object, options: Options) -> list[tuple[str, IStreamServerEndpoint]]:
@@ -121,4 +140,4 @@ def makeService(options: Options) -> IService:
         _endpoints(reactor, options),
         limits=options.limits,
     )
-    return NodeApplication(node, _stunServices(reactor, options), options)
+    return NodeApplication(reactor, node, _stunServices(reactor, options), options)

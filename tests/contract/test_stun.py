@@ -15,7 +15,7 @@ from twisted.internet.task import deferLater
 from twisted.trial.unittest import TestCase
 
 from p2ptwist.core.address import HostPort
-from p2ptwist.core.nat import NATBehavior, NATFiltering, NATMapping
+from p2ptwist.core.nat import NATBehavior, NATFiltering, NATMapping, PortAllocation
 from p2ptwist.core.stun.attributes import decodeAddress, encodeUInt32
 from p2ptwist.core.stun.binding import reflexiveAddress
 from p2ptwist.core.stun.limits import UNLIMITED, STUNLimits
@@ -32,7 +32,8 @@ from p2ptwist.core.tokenbucket import Rate
 from p2ptwist.errors import LocalUsageError, PortUnusable
 from p2ptwist.net import stunserver
 from p2ptwist.net.batch import BATCH, batchSupported
-from p2ptwist.net.natdiscovery import Receiver, discoverNAT
+from p2ptwist.net.datagramport import DatagramPort
+from p2ptwist.net.natdiscovery import discoverNAT
 from p2ptwist.net.stunclient import STUNClient
 from p2ptwist.net.stunserver import STUNService
 
@@ -55,7 +56,6 @@ class Client(DatagramProtocol):
         self.received: list[tuple[bytes, HostPort]] = []
         self._waiting: list[tuple[int, Deferred[None]]] = []
         self.stun = STUNClient(reactor, self.write)
-        self.receiver: Receiver = self.stun.datagramReceived
         self.port = reactor.listenUDP(0, self, host, 8192)
         self.address: HostPort = (host, self.port.getHost().port)
 
@@ -69,7 +69,7 @@ class Client(DatagramProtocol):
         """
         Offer each datagram to STUN first.
         """
-        if self.receiver(datagram, addr):
+        if self.stun.datagramReceived(datagram, addr):
             return
         self.received.append((datagram, addr))
         for count, waiting in self._waiting:
@@ -248,15 +248,26 @@ class ServerCases:
         With four addresses the whole of discovery works, and loopback has no NAT.
         """
         one, two = freePort(), freePort()
-        service, client = self.serve((HOST, one), (OTHER_HOST, two)), self.client()
+        service = self.serve((HOST, one), (OTHER_HOST, two))
         self.assertEqual(len(service.addresses), 4)
-        client.receiver, result = discoverNAT(reactor, client.write, (HOST, one))
-        discovered = await result
-        self.assertEqual(discovered.reflexive, client.address)
+        ports: list[DatagramPort] = []
+
+        def openPort() -> DatagramPort:
+            ports.append(DatagramPort(reactor, HOST))
+            return ports[-1]
+
+        found = await discoverNAT(reactor, openPort, [(HOST, one)])
+        self.assertEqual(len(found.addresses), 1)
         self.assertEqual(
-            discovered.behavior,
-            NATBehavior(NATMapping.ENDPOINT_INDEPENDENT, NATFiltering.ENDPOINT_INDEPENDENT),
+            found.behavior,
+            NATBehavior(
+                NATMapping.ENDPOINT_INDEPENDENT,
+                NATFiltering.ENDPOINT_INDEPENDENT,
+                PortAllocation.PRESERVING,
+                hairpinning=True,
+            ),
         )
+        self.assertEqual({port.transport for port in ports}, {None})
 
     async def test_plainWithAlternate(self: Any) -> None:
         """

@@ -18,11 +18,13 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import TestCase
 
 from p2ptwist.core.address import HostPort
-from p2ptwist.core.nat import NATBehavior, NATFiltering, NATMapping
+from p2ptwist.core.nat import NATBehavior, NATFiltering, NATMapping, PortAllocation
 from p2ptwist.core.stun.binding import errorOf
 from p2ptwist.core.stun.message import MessageClass, decode, encode
 from p2ptwist.errors import STUNTimeout
-from p2ptwist.net.natdiscovery import Receiver, discoverNAT
+from p2ptwist.net.datagramport import DatagramPort
+from p2ptwist.net.lifetime import measureLifetime
+from p2ptwist.net.natdiscovery import discoverNAT
 from p2ptwist.net.stunclient import STUNClient
 from p2ptwist.net.stunserver import STUNService
 
@@ -65,7 +67,6 @@ class Client(DatagramProtocol):
 
     def __init__(self) -> None:
         self.stun = STUNClient(reactor, self.write)
-        self.receiver: Receiver = self.stun.datagramReceived
         self.other: Deferred[bytes] = Deferred()
         self.port = reactor.listenUDP(0, self, ONE)
         self.address: HostPort = (ONE, self.port.getHost().port)
@@ -80,7 +81,7 @@ class Client(DatagramProtocol):
         """
         Offer each datagram to STUN first.
         """
-        if not self.receiver(datagram, addr):
+        if not self.stun.datagramReceived(datagram, addr):
             self.other.callback(datagram)
 
 
@@ -152,14 +153,28 @@ class ServerTests(CoturnTestCase):
         It is a server that all of discovery works with.
         """
         await self.start()
-        client = self.client()
-        client.receiver, result = discoverNAT(reactor, client.write, (ONE, self.ports[0]))
-        discovered = await result
-        self.assertEqual(discovered.reflexive, client.address)
-        self.assertEqual(
-            discovered.behavior,
-            NATBehavior(NATMapping.ENDPOINT_INDEPENDENT, NATFiltering.ENDPOINT_INDEPENDENT),
+        found = await discoverNAT(
+            reactor, lambda: DatagramPort(reactor, ONE), [(ONE, self.ports[0])]
         )
+        self.assertEqual(
+            found.behavior,
+            NATBehavior(
+                NATMapping.ENDPOINT_INDEPENDENT,
+                NATFiltering.ENDPOINT_INDEPENDENT,
+                PortAllocation.PRESERVING,
+                hairpinning=True,
+            ),
+        )
+
+    async def test_lifetime(self) -> None:
+        """
+        It answers to another port, so that lifetimes can be measured with it.
+        """
+        await self.start()
+        lifetime = await measureLifetime(
+            reactor, lambda: DatagramPort(reactor, ONE), (ONE, self.ports[0]), low=0.1, high=0.5
+        )
+        self.assertEqual(lifetime, 0.5)
 
     async def test_refusal(self) -> None:
         """

@@ -1,11 +1,9 @@
 """
-STUN and NAT behaviour discovery on the simulated Internet: the very code of an application, its
-server included, behind every NAT of RFC 4787.
+STUN on the simulated Internet: the very code of an application, its server included.
 """
 
 from __future__ import annotations
 
-from itertools import product
 from typing import cast
 
 from twisted.internet.address import IPv4Address
@@ -14,13 +12,10 @@ from twisted.internet.protocol import DatagramProtocol
 from twisted.trial.unittest import SynchronousTestCase
 
 from p2ptwist.core.address import HostPort
-from p2ptwist.core.discovery import Discovered
-from p2ptwist.core.nat import NATBehavior, NATFiltering, NATMapping
 from p2ptwist.errors import STUNTimeout
-from p2ptwist.net.natdiscovery import Receiver, discoverNAT
 from p2ptwist.net.stunclient import STUNClient
 from p2ptwist.net.stunserver import STUNService
-from p2ptwist.testing import NAT, Filtering, Host, Internet, Link, Mapping, PortAllocation
+from p2ptwist.testing import NAT, Host, Internet, Link, PortAllocation
 
 PRIMARY = ("192.0.2.1", 3478)
 ALTERNATE = ("192.0.2.2", 3479)
@@ -41,7 +36,6 @@ class Application(DatagramProtocol):
         self.host = host
         self.received: list[bytes] = []
         self.client = STUNClient(host, self.write)
-        self.receiver: Receiver = self.client.datagramReceived
         bound = cast(IPv4Address, host.listenUDP(0, self).getHost())
         self.localPort = bound.port
 
@@ -52,19 +46,11 @@ class Application(DatagramProtocol):
         assert self.transport is not None
         self.transport.write(data, address)
 
-    def discover(self, server: HostPort = PRIMARY) -> Deferred[Discovered]:
-        """
-        Run the tests.
-        """
-        self.found: list[HostPort] = []
-        self.receiver, result = discoverNAT(self.host, self.write, server, found=self.found.append)
-        return result
-
     def datagramReceived(self, datagram: bytes, addr: HostPort) -> None:
         """
         Offer each datagram to STUN first.
         """
-        if not self.receiver(datagram, addr):
+        if not self.client.datagramReceived(datagram, addr):
             self.received.append(datagram)
 
 
@@ -95,108 +81,6 @@ class World:
                 "alice"
             )
         self.application = Application(self.host)
-
-    def run(self, result: Deferred[Discovered]) -> Discovered:
-        """
-        Let time pass until there is a result.
-        """
-        return self.internet.runUntil(result, timeout=5.0)
-
-
-OPEN_MAPPING = Mapping.ENDPOINT_INDEPENDENT
-OPEN_FILTERING = Filtering.ENDPOINT_INDEPENDENT
-
-
-def expected(mapping: Mapping, filtering: Filtering) -> NATBehavior:
-    """
-    @return: what discovery is to find out of such a NAT; the names are the same on purpose.
-    """
-    return NATBehavior(NATMapping[mapping.name], NATFiltering[filtering.name])
-
-
-class DiscoveryTests(SynchronousTestCase):
-    """
-    Discovery behind every kind of NAT.
-    """
-
-    def test_everyNAT(self) -> None:
-        """
-        A server with two hosts and two ports tells all nine behaviours apart, however ports are
-        allocated.
-        """
-        for allocation in PortAllocation:
-            for mapping, filtering in product(Mapping, Filtering):
-                nat = NAT(mapping=mapping, filtering=filtering, allocation=allocation)
-                world = World(self, nat)
-                result = world.run(world.application.discover())
-                self.assertEqual(result.behavior, expected(mapping, filtering), allocation)
-                self.assertEqual(result.reflexive[0], "203.0.113.7")
-                self.assertEqual(world.application.found, [result.reflexive])
-                self.assertEqual(world.application.received, [])
-                self.assertLess(world.host.seconds(), 1.8)
-
-    def test_noNAT(self) -> None:
-        """
-        Without a NAT everything is independent, and the reflexive address is the host's own.
-        """
-        world = World(self)
-        result = world.run(world.application.discover())
-        self.assertEqual(result.behavior, expected(OPEN_MAPPING, OPEN_FILTERING))
-        self.assertEqual(result.addresses, (result.reflexive,))
-        self.assertEqual(result.reflexive[0], "198.51.100.9")
-
-    def test_neverWrong(self) -> None:
-        """
-        A server with one host, one port, or one address leaves open what it cannot tell, and what
-        it does tell is right.
-        """
-        for alternate in (OTHER_PORT, OTHER_HOST, None):
-            for mapping, filtering in product(Mapping, Filtering):
-                world = World(self, NAT(mapping=mapping, filtering=filtering), alternate)
-                behavior = world.run(world.application.discover()).behavior
-                right = expected(mapping, filtering)
-                self.assertIn(behavior.mapping, (None, right.mapping))
-                self.assertIn(behavior.filtering, (None, right.filtering))
-
-    def test_loss(self) -> None:
-        """
-        Of 300 discoveries with one datagram of ten lost each way, none hangs, none mistakes the
-        mapping, at most three take loss for a stricter filter, and at most one never has an answer.
-        """
-        strict = failed = 0
-        for seed in range(300):
-            mapping, filtering = tuple(product(Mapping, Filtering))[seed % 9]
-            world = World(self, NAT(mapping=mapping, filtering=filtering), loss=0.1, seed=seed)
-            try:
-                behavior = world.run(world.application.discover()).behavior
-            except STUNTimeout:
-                failed += 1
-                continue
-            right = expected(mapping, filtering)
-            self.assertIn(behavior.mapping, (None, right.mapping), seed)
-            strict += behavior.filtering not in (None, right.filtering)
-        self.assertLessEqual(strict, 3)
-        self.assertLessEqual(failed, 1)
-
-    def test_twice(self) -> None:
-        """
-        A second run on the same port still tells the mapping.
-        """
-        nat = NAT(mapping=Mapping.ADDRESS_DEPENDENT, filtering=Filtering.ADDRESS_DEPENDENT)
-        world = World(self, nat)
-        first = world.run(world.application.discover())
-        second = world.run(world.application.discover())
-        self.assertEqual(first.reflexive, second.reflexive)
-        self.assertIs(second.behavior.mapping, NATMapping.ADDRESS_DEPENDENT)
-
-    def test_unreachable(self) -> None:
-        """
-        A server that is not there fails in bounded time.
-        """
-        world = World(self)
-        result = world.application.discover(("192.0.2.77", 3478))
-        world.internet.advance(3.5)
-        self.failureResultOf(result, STUNTimeout)
 
 
 class BindingTests(SynchronousTestCase):

@@ -9,13 +9,10 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from p2ptwist.core.address import HostPort
-from p2ptwist.core.discovery import Discovered
-from p2ptwist.core.nat import UNKNOWN_BEHAVIOR
-from p2ptwist.core.stun.attributes import encodeAddress, encodeErrorCode
-from p2ptwist.core.stun.message import AttributeType, MessageClass, decode, encode
+from p2ptwist.core.stun.attributes import encodeErrorCode
+from p2ptwist.core.stun.message import AttributeType, MessageClass, encode
 from p2ptwist.core.stun.server import Responder, ServerAddresses
 from p2ptwist.errors import LocalUsageError, STUNRefused, STUNTimeout
-from p2ptwist.net.natdiscovery import discoverNAT
 from p2ptwist.net.stunclient import MAX_OUTSTANDING, STUNClient
 
 SERVER = ("192.0.2.1", 3478)
@@ -256,78 +253,3 @@ class STUNClientTests(ShellTestCase):
         self.client.datagramReceived(self.answer(), SERVER)
         self.client.datagramReceived(self.answer(), SERVER)
         self.assertEqual(self.successResultOf(results[0]), SEEN)
-
-
-class DiscoverNATTests(ShellTestCase):
-    """
-    L{discoverNAT} on a shared port.
-    """
-
-    def test_discovered(self) -> None:
-        """
-        The address is told first, and then the result.
-        """
-        found: list[HostPort] = []
-        receive, result = discoverNAT(self.clock, self.send, SERVER, found=found.append)
-        self.assertFalse(receive(b"hello", SERVER))
-        self.assertTrue(receive(self.answer(), ("::ffff:192.0.2.1", 3478)))
-        self.assertEqual(found, [SEEN])
-        self.assertEqual(self.successResultOf(result), Discovered(SEEN, UNKNOWN_BEHAVIOR, (SEEN,)))
-        self.assertFalse(receive(self.answer(), SERVER))
-
-    def test_nobodyToTell(self) -> None:
-        """
-        Nobody needs to be told the address first.
-        """
-        receive, result = discoverNAT(self.clock, self.send, SERVER)
-        receive(self.answer(), SERVER)
-        self.assertEqual(self.successResultOf(result).reflexive, SEEN)
-
-    def test_timeout(self) -> None:
-        """
-        Silence fails within the time given.
-        """
-        _, result = discoverNAT(self.clock, self.send, SERVER, timeLimit=1.0)
-        self.clock.pump([0.25] * 5)
-        self.failureResultOf(result, STUNTimeout)
-
-    def test_refused(self) -> None:
-        """
-        An error fails.
-        """
-        receive, result = discoverNAT(self.clock, self.send, SERVER)
-        value = encodeErrorCode(403, "no")
-        datagram = encode(
-            MessageClass.ERROR, 1, self.sent[0][0][8:], [(AttributeType.ERROR_CODE, value)]
-        )
-        receive(datagram, SERVER)
-        self.assertEqual(self.failureResultOf(result, STUNRefused).value.code, 403)
-
-    def test_cancel(self) -> None:
-        """
-        Cancelling stops the tests at once.
-        """
-        receive, result = discoverNAT(self.clock, self.send, SERVER)
-        answer = self.answer()
-        attributes = [
-            *decode(answer).attributes,
-            (int(AttributeType.OTHER_ADDRESS), encodeAddress(("192.0.2.2", 3479))),
-        ]
-        receive(encode(MessageClass.SUCCESS, 1, answer[8:20], attributes), SERVER)
-        self.assertEqual(len(self.sent), 2)
-        result.cancel()
-        self.failureResultOf(result, CancelledError)
-        self.clock.advance(10)
-        self.assertEqual(len(self.sent), 2)
-
-    def test_networkDown(self) -> None:
-        """
-        A port that cannot send now is like a network that loses everything.
-        """
-
-        def unreachable(data: bytes, address: HostPort) -> None:
-            raise OSError("network is unreachable")
-
-        _, result = discoverNAT(self.clock, unreachable, SERVER, timeLimit=0.25)
-        self.clock.pump([0.2, 0.1])
-        self.failureResultOf(result, STUNTimeout)

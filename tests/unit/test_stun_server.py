@@ -259,13 +259,21 @@ class BindingTests(ResponderTestCase):
         self.assertEqual(decodeUnknownAttributes(value), (UNKNOWN, AttributeType.PADDING))
         self.assertEqual(responder.counters.refused, 1)
 
-    def test_responsePortRefused(self) -> None:
+    def test_responsePort(self) -> None:
         """
-        An answer to somewhere else than where the request came from is not to be had.
+        An answer can go to another port of the host that asked, unless services have it.
         """
-        datagram = request((AttributeType.RESPONSE_PORT, b"\1\2\0\0"))
-        message, _ = self.answer(self.responder(A2P2), datagram)
-        self.assertEqual(errorOf(message)[0], 420)
+        for alternate in (A2P2, None):
+            responder = self.responder(alternate)
+            reply = responder.answer(bindingRequest(ID, responsePort=1024), CLIENT, A1P1)
+            assert reply is not None
+            self.assertEqual((reply.origin, reply.port), (A1P1, 1024))
+            self.assertEqual(reflexiveAddress(decode(reply.data)), CLIENT)
+        for low in (0, 53, 1023):
+            responder = self.responder()
+            refused = responder.answer(bindingRequest(ID, responsePort=low), CLIENT, A1P1)
+            self.assertIsNone(refused)
+            self.assertEqual(responder.counters.malformed, 1)
 
     def test_ignored(self) -> None:
         """

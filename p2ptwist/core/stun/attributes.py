@@ -163,6 +163,26 @@ def decodeUInt32(value: bytes) -> int:
     return _unpack(_UINT32, value)
 
 
+def encodeResponsePort(port: int) -> bytes:
+    """
+    RESPONSE-PORT (RFC 5780 section 7.5): a port, and as many zeros.
+    """
+    return encodeUInt32(port << 16)
+
+
+def decodeResponsePort(value: bytes) -> int:
+    """
+    The reverse of L{encodeResponsePort}.
+
+    @raise MalformedDatagram: also for ports below 1024, where services listen that must not be
+        sent answers to what they never asked.
+    """
+    port = decodeUInt32(value) >> 16
+    if port < 1024:
+        raise MalformedDatagram(f"an answer to port {port}")
+    return port
+
+
 def encodeUInt64(number: int) -> bytes:
     """
     ICE-CONTROLLED, ICE-CONTROLLING.

@@ -10,6 +10,7 @@ from p2ptwist.core.stun.attributes import (
     decodeAddress,
     decodeErrorCode,
     decodeXORAddress,
+    encodeResponsePort,
     encodeUInt32,
 )
 from p2ptwist.core.stun.message import AttributeType, Message, MessageClass, Method, encode
@@ -29,13 +30,16 @@ _UNDERSTOOD = frozenset(
 )
 
 
-def bindingRequest(transactionID: bytes, change: int = 0) -> bytes:
+def bindingRequest(transactionID: bytes, change: int = 0, responsePort: int | None = None) -> bytes:
     """
     @param change: C{CHANGE_HOST}, C{CHANGE_PORT} or both, to be answered from elsewhere.
+    @param responsePort: which port the answer is to go to instead.
     @return: the shortest request that asks for it.  It has no FINGERPRINT: whoever shares a port
         tells answers by their transaction ID.
     """
     attributes = [(AttributeType.CHANGE_REQUEST, encodeUInt32(change))] if change else []
+    if responsePort is not None:
+        attributes.append((AttributeType.RESPONSE_PORT, encodeResponsePort(responsePort)))
     return encode(MessageClass.REQUEST, Method.BINDING, transactionID, attributes)
 
 

@@ -1,10 +1,10 @@
 """
 What a STUN server says, to RFC 8489 (Binding), RFC 5780 (behaviour) and RFC 3489 (classic) alike.
 
-It keeps no state between requests, answers only requests, always to where they came from, one
-datagram for one, and with as few attributes as the asker can do with.  Whoever forges a source gets
-these bytes on the wire sent there for each byte: 1.25 (IPv4) or 1.35 (IPv6) by a server with one
-address, 1.75 or 2.06 by one with an alternate address, and 1.75 for a classic request.
+It keeps no state between requests, answers only requests, always to the host that they came from,
+one datagram for one, and with as few attributes as the asker can do with.  Whoever forges a source
+gets these bytes on the wire sent there for each byte: 1.25 (IPv4) or 1.35 (IPv6) by a server with
+one address, 1.75 or 2.06 by one with an alternate address, and 1.75 for a classic request.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import TypeVar
 from p2ptwist.core.address import HostPort, isIPv6
 from p2ptwist.core.errors import LocalUsageError, MalformedDatagram
 from p2ptwist.core.stun.attributes import (
+    decodeResponsePort,
     decodeUInt32,
     encodeAddress,
     encodeErrorCode,
@@ -62,6 +63,7 @@ _UNDERSTOOD = frozenset(
         AttributeType.PASSWORD_ALGORITHM,
         AttributeType.USERHASH,
         AttributeType.XOR_MAPPED_ADDRESS,
+        AttributeType.RESPONSE_PORT,
     }
 )
 _UNDERSTOOD_WITH_ALTERNATE = _UNDERSTOOD | {AttributeType.CHANGE_REQUEST}
@@ -160,12 +162,14 @@ class Reply:
     """
     One answer.
 
-    @ivar data: the datagram, to be sent to where the request came from.
+    @ivar data: the datagram, to be sent to the host that the request came from.
     @ivar origin: which of the server's addresses it is sent from.
+    @ivar port: which port of the host it is sent to; C{None} for where the request came from.
     """
 
     data: bytes
     origin: HostPort
+    port: int | None = None
 
 
 class Responder:
@@ -247,7 +251,11 @@ class Responder:
         mapped = encodeXORAddress(source, message.transactionID)
         attributes = [(int(AttributeType.XOR_MAPPED_ADDRESS), mapped)]
         attributes += self._extras(local, origin)
-        return Reply(_respond(MessageClass.SUCCESS, message, attributes), origin)
+        # How long a mapping lives can be seen only from outside (RFC 5780 section 4.6).  An answer
+        # never goes to another host than asked, and is worth nothing to whoever did not.
+        wanted = message.get(AttributeType.RESPONSE_PORT)
+        port = None if wanted is None else decodeResponsePort(wanted)
+        return Reply(_respond(MessageClass.SUCCESS, message, attributes), origin, port)
 
     def _origin(self, change: bytes | None, local: HostPort) -> HostPort | None:
         """
