@@ -7,7 +7,7 @@ once, and prints one JSON object: the seconds from the call to the first byte ec
 first datagram of the session that came here on the direct path. The other program prints when the
 first came there, and this one when it called, on the machine's monotonic clock. With a number after
 that it says nothing for so many seconds, then another byte, and prints the seconds to its echo and
-what carried it.
+what carried it. With C{"" relayed} it waits for no direct path.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ async def listen(peer: PeerService) -> None:
     await Deferred()
 
 
-async def call(reactor: Any, peer: PeerService, callee: str, pause: str) -> None:
+async def call(reactor: Any, peer: PeerService, callee: str, pause: str, kind: str) -> None:
     """
     Call, and print.
     """
@@ -110,6 +110,9 @@ async def call(reactor: Any, peer: PeerService, callee: str, pause: str) -> None
     started = time.monotonic()
     protocol: Any = await peer.connect(callee, "echo", Factory.forProtocol(First))
     answered = await protocol.answered
+    if kind == "relayed":
+        print(json.dumps({"calledAt": started, "echo": answered - started}), flush=True)
+        return
     direct.addTimeout(_PATIENCE, reactor)
     carried = await direct
     seconds = {"echo": answered - started, "direct": carried - started}
@@ -119,18 +122,20 @@ async def call(reactor: Any, peer: PeerService, callee: str, pause: str) -> None
         started = time.monotonic()
         answered = await protocol.say()
         path = peer.path(callee)
-        kind = None if path is None else path.kind
-        print(json.dumps({"echo": answered - started, "kind": kind}), flush=True)
+        carrying = None if path is None else path.kind
+        print(json.dumps({"echo": answered - started, "kind": carrying}), flush=True)
 
 
-async def main(reactor: Any, node: str, callee: str = "", pause: str = "") -> None:
+async def main(
+    reactor: Any, node: str, callee: str = "", pause: str = "", kind: str = "direct"
+) -> None:
     """
     Do what the arguments say.
     """
     peer = service(reactor, node)
     peer.startService()
     await peer.whenReady()
-    await (call(reactor, peer, callee, pause) if callee else listen(peer))
+    await (call(reactor, peer, callee, pause, kind) if callee else listen(peer))
     await peer.stopService()
 
 

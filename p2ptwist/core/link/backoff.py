@@ -7,6 +7,10 @@ from __future__ import annotations
 import random
 
 BACKOFF_FIRST = 2.0  # seconds; the mean first wait of 1.1 s hides a node's quick restart
+# Seconds, and so many times: for about half a minute, in which a node that is started again is
+# back, peers try often enough for relayed streams to go on within 5 s of its return.
+BRISK_CAP = 4.0
+BRISK_ATTEMPTS = 12
 BACKOFF_CAP = 30.0  # seconds: whatever the node was doing, everybody is back within the next 30
 STEADY_AFTER = 30.0  # seconds; a link that lasted as long proves that the trouble is over
 _SHORTEST_PART = 0.1  # of the longest wait: spreads 5,000 peers, and never tries again at once
@@ -36,7 +40,10 @@ class Backoff:
         @param retryAfter: seconds within which the node asked for the next attempt; 0 for none.
         @return: seconds to wait before it, never more than the cap.
         """
-        longest = min(BACKOFF_FIRST * 2.0 ** min(self._attempts, 10), BACKOFF_CAP)
+        longest = min(BACKOFF_FIRST * 2.0 ** min(self._attempts, 10), BRISK_CAP)
+        patient = min(self._attempts - BRISK_ATTEMPTS, 10)
+        if patient >= 0:
+            longest = min(BRISK_CAP * 2.0 ** (patient + 1), BACKOFF_CAP)
         self._attempts += 1
         if retryAfter:
             longest = min(max(longest, retryAfter), BACKOFF_CAP)
