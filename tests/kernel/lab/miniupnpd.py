@@ -57,18 +57,29 @@ class Miniupnpd:
     """
 
     def __init__(
-        self, router: Router, *, upnp: bool = True, pmp: bool = True, options: str = ""
+        self,
+        router: Router,
+        *,
+        upnp: bool = True,
+        pmp: bool = True,
+        options: str = "",
+        forget: bool = False,
     ) -> None:
         """
         Start it, and wait until it serves.
 
         @param pmp: whether NAT-PMP and PCP are on: the daemon has one switch for both.
         @param options: more lines of its configuration.
+        @param forget: begin with nothing, as after a reboot: without it, the mappings of one that
+            was killed are still there.
         """
         if not Path(_PROGRAM).exists():
             raise LaboratoryError("miniupnpd is missing: apt-get install miniupnpd-nftables")
         self._router = router
         self._leases = router.laboratory.directory / f"{router.name}.leases"
+        if forget:
+            self._leases.unlink(missing_ok=True)
+            router.namespace.run("nft", "delete", "table", "inet", "miniupnpd")
         configuration = self._leases.with_suffix(".conf")
         yesOrNo = {True: "yes", False: "no"}
         lines = [
@@ -93,7 +104,8 @@ class Miniupnpd:
         pid = configuration.with_suffix(".pid")
         argv = [_PROGRAM, "-d", "-f", str(configuration), "-P", str(pid)]
         self.program: Program = router.run(*argv, name=f"{router.name}-miniupnpd")
-        self.program.errorLine("Listening for", timeout=_START)
+        ready = "Listening for NAT-PMP" if pmp else "HTTP listening"
+        self.program.errorLine(ready, timeout=_START)
 
     def leases(self) -> list[Listed]:
         """
