@@ -134,6 +134,7 @@ class IWelcome(Interface):
 
     nodeName: str = Attribute("The name that the node gives itself.")
     observedAddress: HostPort = Attribute("The address that the node saw the peer come from.")
+    roundTrip: float = Attribute("Seconds of a round trip to the node, measured once.")
     stunServers: tuple[HostPort, ...] = Attribute(
         "UDP addresses of STUN servers to use, the node's own first as a rule."
     )

@@ -49,6 +49,16 @@ class Gear:
     budget: Budget
     random: Random
 
+    def writeNear(self, data: bytes, address: HostPort, port: DatagramPort | None = None) -> bool:
+        """
+        Send one datagram that dies on the way.
+
+        @param port: an extra socket; C{None} for the peer's own.
+        @return: whether the operating system took it.
+        """
+        ttl = self.nearTTL() or NEAR_LIMIT
+        return writeNear(self.port if port is None else port, data, address, ttl)
+
 
 _budgets: WeakKeyDictionary[object, Budget] = WeakKeyDictionary()
 
@@ -151,7 +161,7 @@ class Climb:
         if data is None:
             return
         if shot.near:
-            writeNear(port, data, shot.address, self._gear.nearTTL() or NEAR_LIMIT)
+            self._gear.writeNear(data, shot.address, port)
         else:
             port.write(data, shot.address)
 

@@ -29,7 +29,7 @@ from p2ptwist.core.ice.events import (
 from p2ptwist.core.ice.signal import Description, Signal, decodeSignal, encodeSignal
 from p2ptwist.core.ladder.message import Busy, Stand
 from p2ptwist.core.nat import NATBehavior
-from p2ptwist.core.stun.message import Message, isSTUN
+from p2ptwist.core.stun.message import Message, anySTUN, isSTUN
 from p2ptwist.errors import PathLost, PeerUnreachable, PunchFailed
 from p2ptwist.interfaces import IBatchPathReceiver, IPathReceiver
 from p2ptwist.net.climb import Gear
@@ -93,6 +93,7 @@ class Punch:
         self._ended: Latch[BaseException | None] = Latch()
         self._failure: Failure | None = None
         self._expedition: Expedition | None = None
+        self._primer: Gear | None = None
         self._ways: dict[HostPort, DatagramPort] | None = None
 
     @property
@@ -184,7 +185,7 @@ class Punch:
 
         @raise LocalUsageError: when one of them would be taken for STUN.
         """
-        if lookLikeSTUN(datagrams):
+        if anySTUN(datagrams):
             raise LocalUsageError("a datagram that looks like STUN cannot share a port with it")
         now = self._clock.seconds()
         address = None if self._writeMany is None else self._agent.passMany(now)
@@ -296,6 +297,13 @@ class Punch:
         self._agent.start(self._clock.seconds())
         self._pump.drain()
 
+    def prime(self, gear: Gear, until: float) -> None:
+        """
+        Let checks die on the way until that time; see L{p2ptwist.core.ice.survey.Survey.prime}.
+        """
+        self._primer = gear
+        self._agent.survey.prime(until)
+
     def climb(self, gear: Gear) -> None:
         """
         Where ordinary checks cannot meet, climb the ladder as well.
@@ -391,13 +399,26 @@ class Punch:
 
     def _transmit(self, data: bytes, address: HostPort) -> None:
         self._routes.sends(self, address)
-        way = None if self._ways is None else self._ways.get(address)
         try:
-            (self._write if way is None else way.write)(data, address)
+            self._sender(address)(data, address)
         except Exception as error:
             # No route, a full buffer, no socket of that family: lost, as datagrams are.
             self.unsent += 1
             _log.debug("datagram to {address} not sent: {error}", address=address, error=error)
+
+    def _sender(self, address: HostPort) -> Callable[[bytes, HostPort], object]:
+        """
+        @return: what sends a datagram to C{address}.
+        """
+        if self._ways is not None and address in self._ways:
+            return self._ways[address].write
+        primer = self._primer
+        if primer is not None:
+            if self._agent.survey.primes(address, self._clock.seconds()):
+                return primer.writeNear
+            if self.openedAfter is not None:
+                self._primer = None
+        return self._write
 
     def _transmitMany(self, datagrams: Sequence[bytes], address: HostPort) -> None:
         assert self._writeMany is not None
@@ -467,14 +488,6 @@ class Punch:
             call()
         except Exception:
             _log.failure("the application failed while it was told of a path")
-
-
-def lookLikeSTUN(datagrams: Sequence[bytes]) -> bool:
-    """
-    @return: whether one of C{datagrams} would be taken for STUN.
-    """
-    # By the first byte at first, which nearly always settles it: RFC 7983.
-    return any(data[:1] < b"\x04" and isSTUN(data) for data in datagrams)
 
 
 def _asFailure(event: SessionEnded, opened: bool) -> Failure:

@@ -24,6 +24,7 @@ from p2ptwist.net.latch import Latch
 from p2ptwist.net.localcandidates import LocalCandidates
 from p2ptwist.net.names import resolveAddress
 from p2ptwist.net.puncher import Puncher
+from p2ptwist.net.tcpopen import TCPOpener
 from p2ptwist.net.ttl import nearTTL
 
 _log = Logger()
@@ -35,6 +36,7 @@ class Reach:
 
     @ivar port: the open port.
     @ivar puncher: makes direct paths from it.
+    @ivar opener: makes direct paths over TCP.
     @ivar local: its addresses.
     @ivar gathered: settles when the first round of gathering is over.
     """
@@ -56,6 +58,7 @@ class Reach:
         self.port.listen()
         self.puncher = Puncher(reactor, self.port.write, randomBytes, self.port.writeMany)
         self.port.addConsumer(self.puncher.datagramReceived, self.puncher.datagramsReceived)
+        self.opener = TCPOpener(reactor, (), interface, randomBytes)
         self.local = LocalCandidates(
             reactor,
             self.port,
@@ -85,6 +88,8 @@ class Reach:
         Find out the addresses, with the STUN servers that were named, or else the node's.
         """
         self._stopGathering()
+        # Half of the round trips of both links; the other side's is as long as this one's, perhaps.
+        self.puncher.signalDelay = welcome.roundTrip
         if not self._stopped:
             self._gathering = Deferred.fromCoroutine(self._gather(welcome))
             self._gathering.addErrback(self._gatheringFailed)
@@ -101,7 +106,7 @@ class Reach:
             self._measuring.cancel()
         self.puncher.close(reason)
         self.gathered.settle(Failure(LinkDown("the peer was stopped")))
-        ended = [self.port.stopListening(), self.local.stop()]
+        ended = [self.port.stopListening(), self.local.stop(), self.opener.close(reason)]
         return DeferredList(ended, consumeErrors=True).addCallback(lambda _: None)
 
     async def _gather(self, welcome: IWelcome) -> None:
@@ -113,6 +118,7 @@ class Reach:
                 servers.append(await self._resolve(host, port))
             except NameNotResolved:
                 problems.append(Failure())
+        self.opener.servers = tuple(servers)
         self._server = next((each for each in servers if not isIPv6(each[0])), None)
         self._measureNear()
         problems += await self.local.gather(servers)

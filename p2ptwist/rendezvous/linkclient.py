@@ -62,11 +62,13 @@ class Welcome:
         on IP.
     @ivar stunServers: UDP addresses; what the node said of itself without a host has the host
         that the link goes to.
+    @ivar roundTrip: seconds, measured once.
     """
 
     nodeName: str
     observedAddress: HostPort
     stunServers: tuple[HostPort, ...]
+    roundTrip: float = 0.0
 
 
 @implementer(IProtocolFactory)
@@ -352,7 +354,7 @@ class RendezvousLink(Service):
         # without which STUN cannot tell this side's own.
         host = namedHost(self.description) or addressOf(connection.transport.getPeer())[0]
         servers = _withHost(said.stunServers, host)
-        self._welcome = Welcome(event.nodeName, said.observedAddress, servers)
+        self._welcome = Welcome(event.nodeName, said.observedAddress, servers, event.roundTrip)
         _log.info("link to {node} is up", node=self.description)
         self._life.welcomed()
         if self.receiver is not None:

@@ -125,7 +125,7 @@ class HandshakeTests(SynchronousTestCase):
         self.assertEqual(client.pollTransmit(), signed.encode())
         self.assertIs(client.state, ClientState.PROVING)
         client.receiveBytes(WELCOME.encode(), 0.2)
-        self.assertEqual(events(client), [Up(WELCOME, "node")])
+        self.assertEqual(events(client), [Up(WELCOME, "node", 0.1)])
         self.assertIs(client.state, ClientState.UP)
 
     def test_byteByByte(self) -> None:

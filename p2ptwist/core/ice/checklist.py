@@ -164,6 +164,7 @@ class Checklist:
     The pairs of one generation.
 
     @ivar sent: how many checks were taken from it.
+    @ivar primeUntil: until when one check of each pair is enough, that only opens this side's NATs.
     """
 
     __slots__ = (
@@ -172,6 +173,7 @@ class Checklist:
         "_pace",
         "_pairs",
         "_triggered",
+        "primeUntil",
         "sent",
     )
 
@@ -188,6 +190,7 @@ class Checklist:
         self._pairs: dict[HostPort, Pair] = {}
         self._triggered: list[Pair] = []
         self._pace = pace
+        self.primeUntil = 0.0
         self.sent = 0
 
     def __iter__(self) -> Iterator[Pair]:
@@ -263,6 +266,8 @@ class Checklist:
         # Once the other side was heard both NATs are open, and there is nothing to hurry for.
         quick = pair.reachable and not pair.heard
         pair.due = now + (QUICK_GAPS if quick else PATIENT_GAPS)[pair.requests]
+        if quick:
+            pair.due = max(pair.due, self.primeUntil)
         pair.requests += 1
         pair.lastRequest = now
         self.sent += 1

@@ -62,6 +62,20 @@ class Survey:
         remote = (pair.remote for pair in self._lineage.current.checklist)
         return frozenset(each.address[0] for each in remote if _isReflexive(each))
 
+    def prime(self, until: float) -> None:
+        """
+        Check each address once before that time, by a datagram that dies on the way: it opens this
+        side's NATs, but does not come to the other side's before those are open as well.
+        """
+        self._lineage.current.checklist.primeUntil = until
+
+    def primes(self, address: HostPort, now: float) -> bool:
+        """
+        @return: whether a check of C{address} is to die on the way.
+        """
+        generation = self._lineage.current
+        return now < generation.checklist.primeUntil and not generation.proves(address)
+
     def explain(self, seconds: float) -> str:
         """
         @param seconds: how long a path was looked for in vain.

@@ -84,10 +84,12 @@ class Up:
 
     @ivar welcome: what the node said.
     @ivar nodeName: the name that it gave itself.
+    @ivar roundTrip: seconds from the proof to the welcome.
     """
 
     welcome: Welcome
     nodeName: str
+    roundTrip: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -372,7 +374,7 @@ class LinkClient:
         self._decoder.limit = FRAME_LIMIT
         self._maxPayload = welcome.maxPayload
         self._clock.interval = welcome.pingInterval * (1 - PING_JITTER * self._jitter.random())
-        self._events.append(Up(welcome, self._hello.nodeName))
+        self._events.append(Up(welcome, self._hello.nodeName, self._clock.roundTrip))
 
     def _takeGoodbye(self, goodbye: Goodbye) -> None:
         word = reasonWord(goodbye.reason)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import enum
 import hmac
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from hashlib import md5
 from struct import Struct
@@ -194,6 +194,14 @@ def isSTUN(datagram: bytes) -> bool:
     return (
         len(datagram) >= HEADER_LENGTH and datagram[0] < 4 and datagram[4:8] == MAGIC_COOKIE_BYTES
     )
+
+
+def anySTUN(datagrams: Iterable[bytes]) -> bool:
+    """
+    @return: whether one of C{datagrams} would be taken for STUN.
+    """
+    # By the first byte at first, which nearly always settles it: RFC 7983.
+    return any(data[:1] < b"\x04" and isSTUN(data) for data in datagrams)
 
 
 def decode(datagram: bytes, *, requireFingerprint: bool = False) -> Message:
