@@ -154,6 +154,8 @@ class DelayedCall:
 class Clock:
     """
     The time of a simulated Internet, in seconds since it was made.
+
+    @ivar now: the time; only this clock changes it.
     """
 
     def __init__(self, failed: Callable[[], object]) -> None:
@@ -161,7 +163,7 @@ class Clock:
         @param failed: called from inside an C{except} block for each exception of an event.
         """
         self._failed = failed
-        self._now = 0.0
+        self.now = 0.0
         self._tickets = 0
         self._queue: list[tuple[float, int, Callable[..., object], tuple[Any, ...]]] = []
         self._voided: set[int] = set()
@@ -173,7 +175,7 @@ class Clock:
         """
         @return: the time now.
         """
-        return self._now
+        return self.now
 
     def callAt(self, time: float, function: Callable[..., object], *arguments: Any) -> int:
         """
@@ -183,7 +185,7 @@ class Clock:
         @return: a ticket for L{void}.
         """
         self._tickets = ticket = self._tickets + 1
-        heappush(self._queue, (max(time, self._now), ticket, function, arguments))
+        heappush(self._queue, (time if time > self.now else self.now, ticket, function, arguments))
         return ticket
 
     def void(self, ticket: int) -> None:
@@ -202,12 +204,22 @@ class Clock:
             self._voided.discard(heappop(self._queue)[1])
         return self._queue[0][0] if self._queue else None
 
-    def runNext(self, limit: float) -> bool:
+    def runUntil(self, time: float) -> None:
         """
-        Run one event.
+        Run every event up to and including C{time}, and stop at exactly C{time}.
+
+        @raise TimeStandsStill: after L{MAX_EVENTS_PER_INSTANT} events at one instant.
+        @raise LocalUsageError: from inside an event.
+        """
+        self.run(time)
+        self._moveTo(max(self.now, time))
+
+    def run(self, limit: float, isDone: Callable[[], object] | None = None) -> None:
+        """
+        Run one event after the other.
 
         @param limit: events that are due later than this are left alone.
-        @return: whether there was an event to run.
+        @param isDone: asked before each event, if given; when it says so, no more are run.
         @raise TimeStandsStill: after L{MAX_EVENTS_PER_INSTANT} events at one instant.
         @raise LocalUsageError: from inside an event.
         """
@@ -215,44 +227,39 @@ class Clock:
             raise LocalUsageError(
                 "time passes already: this is called by something that runs in it"
             )
-        due = self.nextEvent()
-        if due is None or due > limit:
-            return False
-        _, _, function, arguments = heappop(self._queue)
-        self._moveTo(due)
+        queue, voided = self._queue, self._voided
         self._running = True
         try:
-            function(*arguments)
-        except Exception:
-            self._failed()
+            while queue and queue[0][0] <= limit:
+                if isDone is not None and isDone():
+                    break
+                due, ticket, function, arguments = heappop(queue)
+                if ticket in voided:
+                    voided.discard(ticket)
+                    continue
+                self._moveTo(due)
+                try:
+                    function(*arguments)
+                except Exception:
+                    self._failed()
         finally:
             self._running = False
-        return True
-
-    def runUntil(self, time: float) -> None:
-        """
-        Run every event up to and including C{time}, and stop at exactly C{time}.
-
-        @raise LocalUsageError: from inside an event.
-        """
-        while self.runNext(time):
-            pass
-        self._moveTo(time)
 
     def _moveTo(self, time: float) -> None:
-        self._now = max(self._now, time)
-        if self._now > self._instantEnd:
-            self._instantEnd = self._now + INSTANT
+        self.now = time
+        if time > self._instantEnd:
+            self._instantEnd = time + INSTANT
             self._eventsAtThisInstant = 0
             return
         self._eventsAtThisInstant += 1
         if self._eventsAtThisInstant > MAX_EVENTS_PER_INSTANT:
             raise TimeStandsStill(
-                f"more than {MAX_EVENTS_PER_INSTANT} events at {self._now} s: something answers"
+                f"more than {MAX_EVENTS_PER_INSTANT} events at {self.now} s: something answers"
                 " itself, or calls itself later with a delay of 0, for ever"
             )
 
     def _sweep(self) -> None:
-        self._queue = [event for event in self._queue if event[1] not in self._voided]
+        # In place, for it may run.
+        self._queue[:] = [event for event in self._queue if event[1] not in self._voided]
         heapify(self._queue)
         self._voided.clear()

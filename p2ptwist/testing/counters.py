@@ -38,14 +38,14 @@ class Counters:
         Count a packet that left.
         """
         self.packetsSent += 1
-        self.octetsSent += packet.size()
+        self.octetsSent += packet.size
 
     def countReceived(self, packet: Packet) -> None:
         """
         Count a packet that came.
         """
         self.packetsReceived += 1
-        self.octetsReceived += packet.size()
+        self.octetsReceived += packet.size
 
     def countDropped(self, reason: str) -> None:
         """

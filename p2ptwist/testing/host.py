@@ -177,7 +177,7 @@ class Host:
         """
         @return: virtual seconds since the Internet was made.
         """
-        return self._clock.seconds()
+        return self._clock.now
 
     def callLater(
         self, delay: float, callable: Callable[..., Any], *args: object, **kwargs: object
@@ -187,7 +187,7 @@ class Host:
         """
         assert callable is not None and delay >= 0, f"{delay} is not a delay from now"
         call = DelayedCall(
-            self._clock, self._clock.seconds() + delay, self._calls.pop, callable, args, kwargs
+            self._clock, self._clock.now + delay, self._calls.pop, callable, args, kwargs
         )
         self._calls[call] = None
         return call

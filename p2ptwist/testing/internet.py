@@ -206,8 +206,7 @@ class Internet:
         results: list[ResultT | Failure] = []
         deferred.addBoth(results.append)
         limit = self._clock.seconds() + timeout
-        while not results and self._clock.runNext(limit):
-            pass
+        self._clock.run(limit, results.__len__)
         if not results:
             raise StillPending(describePending(self._world))
         result = results[0]

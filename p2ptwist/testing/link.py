@@ -153,17 +153,15 @@ class Wire:
     def _send(self, packet: Packet, direction: _Direction) -> None:
         if not self._intact:
             self._lose(packet, "the link is cut")
-            return
-        if self._plain:
-            self._clock.callAt(
-                self._clock.seconds() + self._link.latency, self._arrive, packet, direction
-            )
-            return
-        self._sendAtRisk(packet, direction)
+        elif self._plain:
+            clock = self._clock
+            clock.callAt(clock.now + self._link.latency, self._arrive, packet, direction)
+        else:
+            self._sendAtRisk(packet, direction)
 
     def _sendAtRisk(self, packet: Packet, direction: _Direction) -> None:
         link, random = self._link, self._random
-        if link.mtu is not None and packet.size() > link.mtu:
+        if link.mtu is not None and packet.size > link.mtu:
             self._lose(packet, f"longer than the MTU of {link.mtu}")
             return
         queued = self._queueingDelay(packet, direction)
@@ -187,16 +185,16 @@ class Wire:
         bandwidth = self._link.bandwidth
         if bandwidth is None:
             return 0.0
-        now = self._clock.seconds()
+        now = self._clock.now
         start = max(now, direction.busyUntil)
         if (start - now) * bandwidth > self._link.queue:
             return None
-        direction.busyUntil = start + packet.size() / bandwidth
+        direction.busyUntil = start + packet.size / bandwidth
         return direction.busyUntil - now
 
     def _schedule(self, packet: Packet, direction: _Direction, queued: float) -> None:
         link, random = self._link, self._random
-        arrival = self._clock.seconds() + queued + link.latency
+        arrival = self._clock.now + queued + link.latency
         if link.reordering and random.random() < link.reordering:
             arrival += random.random() * link.reorderDelay
         else:

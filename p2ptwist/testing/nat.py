@@ -11,7 +11,6 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass
 
-from p2ptwist.core.address import HostPort
 from p2ptwist.core.errors import LocalUsageError
 from p2ptwist.testing.packet import Protocol
 from p2ptwist.testing.portmapper import PortMapper
@@ -36,11 +35,12 @@ class Mapping(enum.Enum):
     ADDRESS_DEPENDENT = "address-dependent"
     ADDRESS_AND_PORT_DEPENDENT = "address-and-port-dependent"
 
-    def key(self, remote: HostPort) -> tuple[str | int, ...]:
+    @property
+    def keyLength(self) -> int:
         """
-        @return: the part of a remote address that counts.
+        How many parts of a remote address count: neither, the host, or the host and the port.
         """
-        return remote[: _KEY_LENGTHS[self.value]]
+        return _KEY_LENGTHS[self.value]
 
 
 class Filtering(enum.Enum):
@@ -52,11 +52,12 @@ class Filtering(enum.Enum):
     ADDRESS_DEPENDENT = "address-dependent"
     ADDRESS_AND_PORT_DEPENDENT = "address-and-port-dependent"
 
-    def key(self, remote: HostPort) -> tuple[str | int, ...]:
+    @property
+    def keyLength(self) -> int:
         """
-        @return: the part of a remote address that counts.
+        How many parts of a remote address count: neither, the host, or the host and the port.
         """
-        return remote[: _KEY_LENGTHS[self.value]]
+        return _KEY_LENGTHS[self.value]
 
 
 _KEY_LENGTHS = {

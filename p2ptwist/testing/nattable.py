@@ -32,6 +32,7 @@ class NATTable:
 
     @ivar nat: how it maps and filters.
     @ivar forwards: the explicit mappings.
+    @ivar blocksUDP: whether some UDP is dropped in any case: see L{isBlocked}.
     """
 
     def __init__(
@@ -44,6 +45,7 @@ class NATTable:
         """
         self.nat = nat
         self.forwards = Forwards()
+        self.blocksUDP = nat.udpPorts is not None
         self._allocator = allocator
         self._random = random
         self._byHost: dict[str, dict[MappingEntry, None]] = {}
@@ -52,13 +54,14 @@ class NATTable:
         self._byExternal: dict[tuple[Protocol, HostPort], list[MappingEntry]] = {}
         # Flows of the router's own stack (Uninvited.ACCEPT), and when each is forgotten.
         self._ownFlows: dict[tuple[Protocol, HostPort, HostPort], float] = {}
-        self._mappingOf = {
-            Protocol.UDP: nat.mapping,
-            Protocol.TCP: nat.tcpMapping or nat.mapping,
+        # The part of a remote address that counts: that many of its host and port.
+        self._mappingKey = {
+            Protocol.UDP: nat.mapping.keyLength,
+            Protocol.TCP: (nat.tcpMapping or nat.mapping).keyLength,
         }
-        self._filteringOf = {
-            Protocol.UDP: nat.filtering,
-            Protocol.TCP: nat.tcpFiltering or nat.filtering,
+        self._filteringKey = {
+            Protocol.UDP: nat.filtering.keyLength,
+            Protocol.TCP: (nat.tcpFiltering or nat.filtering).keyLength,
         }
 
     def entries(self, now: float) -> list[MappingEntry]:
@@ -79,7 +82,7 @@ class NATTable:
         entry = self._find(protocol, inside, remote, now)
         if entry is not None and entry.remote is not None:
             remote = entry.remote
-        key = self._filteringOf[protocol].key(remote)
+        key = remote[: self._filteringKey[protocol]]
         session = entry.sessions.get(key) if entry else None
         if session is not None and session.expires <= now:
             session = None
@@ -104,7 +107,7 @@ class NATTable:
 
         @return: the mapping that it uses, or C{None} when it is uninvited.
         """
-        if self._isOwnFlow(protocol, external, remote, now):
+        if self._ownFlows and self._isOwnFlow(protocol, external, remote, now):
             return None
         found = self._findInbound(protocol, external, remote, now)
         if found is None and self.forwards:
@@ -165,7 +168,7 @@ class NATTable:
     def _isOwnFlow(
         self, protocol: Protocol, external: HostPort, remote: HostPort, now: float
     ) -> bool:
-        return bool(self._ownFlows) and self._ownFlows.get((protocol, external, remote), 0.0) > now
+        return self._ownFlows.get((protocol, external, remote), 0.0) > now
 
     def _newSession(self, entry: MappingEntry, key: Key, now: float, isInbound: bool) -> Session:
         if len(entry.sessions) >= MAX_SESSIONS:
@@ -185,8 +188,8 @@ class NATTable:
             single = self._live((protocol, inside, singleFlow(remote)), now)
             if single is not None:
                 return single
-        entry = self._live((protocol, inside, self._mappingOf[protocol].key(remote)), now)
-        if entry is not None and self._isOwnFlow(protocol, entry.external, remote, now):
+        entry = self._live((protocol, inside, remote[: self._mappingKey[protocol]]), now)
+        if entry and self._ownFlows and self._isOwnFlow(protocol, entry.external, remote, now):
             return None
         return entry
 
@@ -202,7 +205,7 @@ class NATTable:
     ) -> MappingEntry | None:
         if not self._makeRoom(inside[0], now):
             return None
-        key: Key = self._mappingOf[protocol].key(remote)
+        key: Key = remote[: self._mappingKey[protocol]]
         if (protocol, inside, key) in self._byInside:
             key = singleFlow(remote)  # one of the router's own flows is in its way
 
@@ -298,7 +301,7 @@ class NATTable:
         forward = self.forwards.ofExternal(protocol, external, now)
         if forward is None:
             return None
-        key = self._filteringOf[protocol].key(remote)
+        key = remote[: self._filteringKey[protocol]]
         other = self._find(protocol, forward.inside, remote, now)
         session = other.sessions.get(key) if other else None
         alias = None
@@ -325,7 +328,7 @@ class NATTable:
     def _findInbound(
         self, protocol: Protocol, external: HostPort, remote: HostPort, now: float
     ) -> tuple[MappingEntry, Session] | None:
-        key = self._filteringOf[protocol].key(remote)
+        key = remote[: self._filteringKey[protocol]]
         for entry in self._byExternal.get((protocol, external), ()):
             session = entry.sessions.get(key)
             if entry.expires > now and session is not None and session.expires > now:

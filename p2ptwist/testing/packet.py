@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from p2ptwist.core.address import HostPort, formatAddress
 
@@ -33,16 +33,21 @@ class Protocol(enum.Enum):
     TCP = "TCP"
     ICMP = "ICMP"
 
+    # Far faster than an enum's own, and asked for with every packet.
+    __hash__ = object.__hash__
 
-class TCPFlag(enum.IntFlag):
+
+class TCPFlag:
     """
     The flags of a TCP segment that the simulation uses, with the values of RFC 9293.
+
+    Plain numbers: an enum's arithmetic is slow, and is done several times with every segment.
     """
 
-    FIN = 0x01
-    SYN = 0x02
-    RST = 0x04
-    ACK = 0x10
+    FIN: Final = 0x01
+    SYN: Final = 0x02
+    RST: Final = 0x04
+    ACK: Final = 0x10
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,14 +55,14 @@ class Segment:
     """
     A TCP segment.
 
-    @ivar flags: the flags that are set.
+    @ivar flags: the flags that are set: see L{TCPFlag}.
     @ivar sequence: number of the first octet (or SYN) in this segment.  It does not wrap.
     @ivar acknowledgment: number of the next octet that the sender of this segment expects.
     @ivar window: octets that the sender of this segment is ready to receive.
     @ivar data: the payload.
     """
 
-    flags: TCPFlag
+    flags: int
     sequence: int
     acknowledgment: int
     window: int
@@ -94,9 +99,10 @@ class Packet:
     @ivar destination: where it goes to.  The port is 0 for ICMP.
     @ivar payload: C{bytes} for UDP, a L{Segment} for TCP, an L{ICMPError} for ICMP.
     @ivar ttl: routers that it may still pass.
+    @ivar size: octets on the wire, IP header included.
     """
 
-    __slots__ = ("destination", "number", "payload", "protocol", "source", "ttl")
+    __slots__ = ("destination", "number", "payload", "protocol", "size", "source", "ttl")
 
     def __init__(
         self,
@@ -106,13 +112,18 @@ class Packet:
         destination: HostPort,
         payload: Payload,
         ttl: int = DEFAULT_TTL,
+        size: int = 0,
     ) -> None:
+        """
+        @param size: the size, where it is known.
+        """
         self.number = number
         self.protocol = protocol
         self.source = source
         self.destination = destination
         self.payload = payload
         self.ttl = ttl
+        self.size = size or _measure(destination[0], payload)
 
     def forwarded(
         self,
@@ -131,6 +142,7 @@ class Packet:
             destination or self.destination,
             self.payload if payload is None else payload,
             self.ttl - hops,
+            self.size if payload is None else 0,
         )
 
     def isIPv6(self) -> bool:
@@ -138,19 +150,6 @@ class Packet:
         @return: whether this is an IPv6 packet.
         """
         return ":" in self.destination[0]
-
-    def size(self) -> int:
-        """
-        @return: octets on the wire, IP header included.
-        """
-        header = IPV6_HEADER if ":" in self.destination[0] else IPV4_HEADER
-        payload = self.payload
-        if isinstance(payload, bytes):
-            return header + UDP_HEADER + len(payload)
-        if isinstance(payload, Segment):
-            return header + TCP_HEADER + len(payload.data)
-        # An ICMP error quotes the IP header and eight octets (RFC 792).
-        return header + ICMP_HEADER + header + 8
 
     def isError(self) -> bool:
         """
@@ -171,6 +170,22 @@ class Packet:
         )
 
 
+def _measure(host: str, payload: Payload) -> int:
+    """
+    @return: octets of a packet to C{host}.
+    """
+    header = IPV6_HEADER if ":" in host else IPV4_HEADER
+    if isinstance(payload, bytes):
+        return header + UDP_HEADER + len(payload)
+    if isinstance(payload, Segment):
+        return header + TCP_HEADER + len(payload.data)
+    # An ICMP error quotes the IP header and eight octets (RFC 792).
+    return header + ICMP_HEADER + header + 8
+
+
+_FLAGS = {"FIN": TCPFlag.FIN, "SYN": TCPFlag.SYN, "RST": TCPFlag.RST, "ACK": TCPFlag.ACK}
+
+
 def describePayload(payload: Payload) -> str:
     """
     @return: a payload in a few words.
@@ -178,7 +193,7 @@ def describePayload(payload: Payload) -> str:
     if isinstance(payload, bytes):
         return f"{len(payload)} B"
     if isinstance(payload, Segment):
-        flags = "+".join(flag.name or "" for flag in TCPFlag if flag in payload.flags)
+        flags = "+".join(name for name, flag in _FLAGS.items() if payload.flags & flag)
         return (
             f"[{flags}] seq {payload.sequence} ack {payload.acknowledgment} "
             f"win {payload.window} {len(payload.data)} B"

@@ -152,7 +152,7 @@ class Poller:
         Look at C{sock} in the next turn: it may have become ready.
         """
         if not self._ready:
-            self._clock.callAt(self._clock.seconds(), self._turn)
+            self._clock.callAt(self._clock.now, self._turn)
         self._ready[sock] = None
 
     def _turn(self) -> None:

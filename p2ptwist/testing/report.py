@@ -29,7 +29,7 @@ def describePending(world: World) -> str:
     """
     @return: what is still to be done on which host, who listens, and the end of the trace.
     """
-    lines = [f"no result after {world.clock.seconds():.3f} s of virtual time (seed {world.seed})"]
+    lines = [f"no result after {world.clock.now:.3f} s of virtual time (seed {world.seed})"]
     if world.clock.nextEvent() is None:
         lines.append("nothing more can happen: no packet is under way and no call is due")
     for host in world.hosts.values():
@@ -95,7 +95,7 @@ class TraceOnFailure:
 
     def _annotate(self, error: Exception) -> None:
         text = (
-            f"Internet with seed {self._world.seed}, at {self._world.clock.seconds():.6f} s:\n"
+            f"Internet with seed {self._world.seed}, at {self._world.clock.now:.6f} s:\n"
             f"{self._world.trace.text(last=_SHOWN_ON_FAILURE)}"
         )
         if text in str(error):

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from p2ptwist.core.address import HostPort, canonicalHost, formatAddress
+from p2ptwist.core.address import HostPort, canonicalHost
 from p2ptwist.core.errors import LocalUsageError
 from p2ptwist.core.portmapping.pcp import SERVER_PORT
 from p2ptwist.testing.allocation import IdentityAllocator, PortAllocator
@@ -138,13 +138,13 @@ class Router:
         """
         @return: the mappings that live now.
         """
-        return self._table.entries(self._world.clock.seconds())
+        return self._table.entries(self._world.clock.now)
 
     def forwards(self) -> list[Forward]:
         """
         @return: the mappings that were made on request and live now, those of IPv6 included.
         """
-        now, tables = self._world.clock.seconds(), dict.fromkeys((self._table, self._flows))
+        now, tables = self._world.clock.now, dict.fromkeys((self._table, self._flows))
         return [each for table in tables for each in table.forwards.living(now)]
 
     def reboot(self, nat: NAT | None = None) -> None:
@@ -173,7 +173,7 @@ class Router:
         random = self._world.random(f"port mappings of {self.name}, boot {self._reboots}")
         grants = Grants(mapper, self._table, self._external, random)
         pinholes = Grants(mapper, self._flows, None, random)
-        booted = self._world.clock.seconds()
+        booted = self._world.clock.now
         return MappingServer(mapper, grants, pinholes, self._external, booted, random)
 
     def changeExternal(self, external: str) -> None:
@@ -207,7 +207,7 @@ class Router:
         return host == self._external or host in self._place.pool
 
     def _tableFor(self, packet: Packet) -> NATTable:
-        return self._flows if packet.isIPv6() else self._table
+        return self._flows if ":" in packet.destination[0] else self._table
 
     def _toItself(self, packet: Packet) -> None:
         """
@@ -228,7 +228,7 @@ class Router:
         Answer a request for a port mapping.
         """
         assert isinstance(request.payload, bytes)
-        answer = server.answer(request.payload, request.source, self._world.clock.seconds())
+        answer = server.answer(request.payload, request.source, self._world.clock.now)
         if answer is None:
             self._drop(request, "not answered")
             return
@@ -252,8 +252,8 @@ class Router:
         if isinstance(packet.payload, ICMPError):
             self._errorFromInside(packet, packet.payload)
             return
-        table, now = self._tableFor(packet), self._world.clock.seconds()
-        if table.isBlocked(packet.protocol, packet.destination):
+        table, now = self._tableFor(packet), self._world.clock.now
+        if table.blocksUDP and table.isBlocked(packet.protocol, packet.destination):
             self._drop(packet, "UDP is blocked")
             return
         entry = table.outbound(
@@ -267,7 +267,7 @@ class Router:
             self._emit(self._translated(packet, entry.external, entry.remote))
 
     def _errorFromInside(self, packet: Packet, error: ICMPError) -> None:
-        table, now = self._tableFor(packet), self._world.clock.seconds()
+        table, now = self._tableFor(packet), self._world.clock.now
         entry = table.mappingOf(error.protocol, error.destination, error.source, now)
         if entry is None:
             self._drop(packet, "no mapping")
@@ -289,7 +289,7 @@ class Router:
             self._lan.route(self._refusal(packet, byReset=True))
 
     def _hairpin(self, packet: Packet, source: HostPort) -> None:
-        how, now = self._nat.hairpinning, self._world.clock.seconds()
+        how, now = self._nat.hairpinning, self._world.clock.now
         if how is Hairpinning.NONE:
             self._drop(packet, "no hairpinning")
             return
@@ -313,8 +313,8 @@ class Router:
         if isinstance(packet.payload, ICMPError):
             self._errorFromOutside(packet, packet.payload)
             return
-        table, now = self._tableFor(packet), self._world.clock.seconds()
-        if table.isBlocked(packet.protocol, packet.source):
+        table, now = self._tableFor(packet), self._world.clock.now
+        if table.blocksUDP and table.isBlocked(packet.protocol, packet.source):
             self._drop(packet, "UDP is blocked")
             return
         entry = table.inbound(
@@ -328,7 +328,7 @@ class Router:
             self._lan.route(self._translated(packet, entry.alias, entry.inside))
 
     def _errorFromOutside(self, packet: Packet, error: ICMPError) -> None:
-        table, now = self._tableFor(packet), self._world.clock.seconds()
+        table, now = self._tableFor(packet), self._world.clock.now
         entry = table.errorFor(error.protocol, error.source, error.destination, now)
         if entry is None:
             self._drop(packet, "no mapping")
@@ -346,7 +346,7 @@ class Router:
             return
         # A RST ends a flow of Linux's connection tracking that nothing else was said in.
         if uninvited is Uninvited.ACCEPT and packet.protocol is Protocol.UDP:
-            now = self._world.clock.seconds()
+            now = self._world.clock.now
             table.acceptUninvited(packet.protocol, packet.destination, packet.source, now)
         byReset = packet.protocol is Protocol.TCP and uninvited is not Uninvited.ICMP
         self._emit(self._refusal(packet, byReset))
@@ -376,11 +376,9 @@ class Router:
         """
         new = packet.forwarded(source, destination, payload)
         if new.source != packet.source:
-            detail = f"was from {formatAddress(packet.source)}"
-            self._world.trace.note(self.name, "translated", new, detail)
+            self._world.trace.note(self.name, "translated", new, "was from ", packet.source)
         elif new.destination != packet.destination:
-            detail = f"was to {formatAddress(packet.destination)}"
-            self._world.trace.note(self.name, "translated", new, detail)
+            self._world.trace.note(self.name, "translated", new, "was to ", packet.destination)
         else:
             self._world.trace.note(self.name, "forwarded", new)
         return new

@@ -39,7 +39,7 @@ class RetransmissionTimer:
         """
         if self._ticket is None:
             delay = min(MAX_RTO, self._rto * self._backOff)
-            self._ticket = self._clock.callAt(self._clock.seconds() + delay, self._due)
+            self._ticket = self._clock.callAt(self._clock.now + delay, self._due)
 
     def stop(self) -> None:
         """
@@ -63,14 +63,14 @@ class RetransmissionTimer:
         if isRetransmission:
             self._measured = None  # Karn's algorithm
         elif self._measured is None:
-            self._measured = (end, self._clock.seconds())
+            self._measured = (end, self._clock.now)
 
     def acknowledged(self, number: int) -> None:
         """
         All before C{number} has come back: start afresh.
         """
         if self._measured is not None and number >= self._measured[0]:
-            self._learn(self._clock.seconds() - self._measured[1])
+            self._learn(self._clock.now - self._measured[1])
             self._measured = None
         self._backOff = 1
         self.stop()

@@ -26,7 +26,7 @@ class SendQueue:
     @ivar finished: whether a FIN follows the last octet.
     """
 
-    def __init__(self, emit: Callable[[TCPFlag, int, bytes], None], sequence: int) -> None:
+    def __init__(self, emit: Callable[[int, int, bytes], None], sequence: int) -> None:
         """
         @param emit: sends a segment with these flags, this sequence number and this data.
         @param sequence: the sequence number of the SYN.
@@ -76,7 +76,7 @@ class SendQueue:
         """
         return self.unacknowledged == self.end
 
-    def sendSYN(self, flags: TCPFlag) -> None:
+    def sendSYN(self, flags: int) -> None:
         """
         Send the SYN, for the first time or again.
         """

@@ -199,7 +199,7 @@ class Stack:
         world.trace.note(self.name, "sent", packet)
         interface = self._byAddress.get(source[0])
         if interface is None or self.hasAddress(destination[0]):
-            world.clock.callAt(world.clock.seconds() + LOOPBACK_LATENCY, self._deliver, packet)
+            world.clock.callAt(world.clock.now + LOOPBACK_LATENCY, self._deliver, packet)
             return
         self.counters.countSent(packet)
         interface.wire.sendUp(packet)

@@ -292,7 +292,7 @@ class TCPConnection:
 
     # Sending
 
-    def _emit(self, flags: TCPFlag, sequence: int, data: bytes) -> None:
+    def _emit(self, flags: int, sequence: int, data: bytes) -> None:
         self._advertised = self._receiving.window
         acknowledgment = self._receiving.next if flags & TCPFlag.ACK else 0
         self._timer.sent(sequence + len(data), sequence < self._sending.next)
@@ -354,7 +354,7 @@ class TCPConnection:
             self.state = TCPState.TIME_WAIT
             self._changed()
         if (self._receiving.finished or self.isOrphan) and self._lingering is None:
-            due = self._clock.seconds() + TIME_WAIT_DELAY
+            due = self._clock.now + TIME_WAIT_DELAY
             self._lingering = self._clock.callAt(due, self._lingered)
 
     def _lingered(self) -> None:

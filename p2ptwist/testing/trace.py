@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from p2ptwist.core.address import HostPort, formatAddress
 from p2ptwist.testing.clock import Clock
 from p2ptwist.testing.packet import Packet
 
@@ -53,7 +54,9 @@ class Trace:
         @param length: entries to keep; 0 keeps none and is a little faster.
         """
         self._clock = clock
-        self._entries: deque[tuple[float, str, str, Packet, str]] = deque(maxlen=length)
+        self._entries: deque[tuple[float, str, str, Packet, str, HostPort | None]] = deque(
+            maxlen=length
+        )
         self._noted = 0
 
     @property
@@ -63,15 +66,26 @@ class Trace:
         """
         return self._noted - len(self._entries)
 
-    def note(self, where: str, what: str, packet: Packet, detail: str = "") -> None:
+    def note(
+        self,
+        where: str,
+        what: str,
+        packet: Packet,
+        detail: str = "",
+        address: HostPort | None = None,
+    ) -> None:
         """
         Append an entry.  See L{TraceEntry} for the arguments.
+
+        @param address: what C{detail} ends with, written only when somebody reads it.
         """
         self._noted += 1
-        self._entries.append((self._clock.seconds(), where, what, packet, detail))
+        self._entries.append((self._clock.now, where, what, packet, detail, address))
 
     def __iter__(self) -> Iterator[TraceEntry]:
-        return (TraceEntry(*entry) for entry in list(self._entries))
+        for time, where, what, packet, detail, address in list(self._entries):
+            end = "" if address is None else formatAddress(address)
+            yield TraceEntry(time, where, what, packet, detail + end)
 
     def __len__(self) -> int:
         return len(self._entries)

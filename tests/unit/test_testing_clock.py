@@ -89,9 +89,19 @@ class ClockTests(SynchronousTestCase):
         self.clock.callAt(2.0, lambda: None)
         self.clock.void(first)
         self.assertEqual(self.clock.nextEvent(), 2.0)
-        self.assertFalse(self.clock.runNext(1.9))
-        self.assertTrue(self.clock.runNext(2.0))
-        self.assertFalse(self.clock.runNext(9.0))
+
+    def test_run(self) -> None:
+        """
+        Events run up to a time, or until it is said that it is enough.
+        """
+        ran: list[int] = []
+        for number in (1, 2, 3, 4):
+            self.clock.void(self.clock.callAt(number, self.fail))
+            self.clock.callAt(number, ran.append, number)
+        self.clock.run(1.9)
+        self.assertEqual((ran, self.clock.now), ([1], 1.0))
+        self.clock.run(9.0, lambda: len(ran) == 3)
+        self.assertEqual((ran, self.clock.now), ([1, 2, 3], 3.0))
 
     def test_failure(self) -> None:
         """

@@ -28,7 +28,7 @@ EI, AD, APD = Mapping
 EIF, ADF, APDF = Filtering
 
 
-def segment(flags: TCPFlag) -> Segment:
+def segment(flags: int) -> Segment:
     """
     @return: a segment with these flags.
     """

@@ -57,10 +57,10 @@ class PacketTests(SynchronousTestCase):
         The size counts the headers of the version and the transport.
         """
         error = ICMPError(Protocol.UDP, HERE, THERE)
-        self.assertEqual(udp(b"12345").size(), 20 + 8 + 5)
-        self.assertEqual(udp(b"12345", True).size(), 40 + 8 + 5)
-        self.assertEqual(Packet(1, Protocol.TCP, HERE, THERE, SEGMENT).size(), 20 + 20 + 5)
-        self.assertEqual(Packet(1, Protocol.ICMP, HERE, THERE, error).size(), 20 + 8 + 28)
+        self.assertEqual(udp(b"12345").size, 20 + 8 + 5)
+        self.assertEqual(udp(b"12345", True).size, 40 + 8 + 5)
+        self.assertEqual(Packet(1, Protocol.TCP, HERE, THERE, SEGMENT).size, 20 + 20 + 5)
+        self.assertEqual(Packet(1, Protocol.ICMP, HERE, THERE, error).size, 20 + 8 + 28)
 
     def test_text(self) -> None:
         """

@@ -18,7 +18,7 @@ from p2ptwist.testing.tcp import TCPConnection, TCPState
 ACK, FIN, SYN = TCPFlag.ACK, TCPFlag.FIN, TCPFlag.SYN
 
 
-def data(sequence: int, octets: bytes, flags: TCPFlag = ACK) -> Segment:
+def data(sequence: int, octets: bytes, flags: int = ACK) -> Segment:
     """
     @return: a segment of data.
     """
@@ -336,7 +336,7 @@ class TCPConnectionTests(SynchronousTestCase):
         """
         self.ended += 1
 
-    def receive(self, flags: TCPFlag, sequence: int, acknowledgment: int) -> list[Segment]:
+    def receive(self, flags: int, sequence: int, acknowledgment: int) -> list[Segment]:
         """
         @return: what the connection sends when it gets this segment.
         """
