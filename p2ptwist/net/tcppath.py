@@ -13,12 +13,12 @@ from twisted.python.failure import Failure
 
 from p2ptwist.core.address import HostPort
 from p2ptwist.core.errors import LocalUsageError, MalformedDatagram
+from p2ptwist.core.stun.message import anySTUN
 from p2ptwist.core.tcppath.upkeep import Upkeep
 from p2ptwist.core.tcppath.verification import Verification
 from p2ptwist.errors import PathLost
 from p2ptwist.interfaces import IBatchPathReceiver, IPathReceiver
 from p2ptwist.net.latch import Latch
-from p2ptwist.net.punch import lookLikeSTUN
 from p2ptwist.net.tcpframes import FramedConnection
 
 # Datagrams that came before the application said who takes them.
@@ -142,7 +142,7 @@ class TCPPath:
 
         @raise LocalUsageError: as L{write}.
         """
-        if lookLikeSTUN(datagrams):
+        if anySTUN(datagrams):
             raise LocalUsageError("a datagram that looks like STUN cannot share a path with it")
         if self._failure is None and self._connection.send(datagrams):
             deadline = self._upkeep.deadline()
