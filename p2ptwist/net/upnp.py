@@ -22,6 +22,7 @@ from typing import Any, TypeVar
 from twisted.internet.defer import Deferred, DeferredList, fail, succeed
 from twisted.internet.error import ProcessExitedAlready
 from twisted.internet.interfaces import IDelayedCall
+from twisted.internet.process import reapAllProcesses
 from twisted.internet.protocol import ProcessProtocol
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -37,6 +38,7 @@ _log = Logger()
 _T = TypeVar("_T")
 
 _DEADLINE = 3.0  # seconds for everything, from the start of the child to its answer
+_REAPING = 0.1  # seconds that a process which was killed takes to end
 _LEASE = 3600.0  # seconds that are asked for at most: a killed program leaves nothing for long
 _CHECK_INTERVAL = 300.0  # seconds; a check takes 0.1 s of processor time
 # Seconds for which it is of no use to ask again; a router that knows permanent leases only will not
@@ -81,9 +83,8 @@ class _Child(ProcessProtocol):
         self._question = question
         self._output = b""
         self._complaints = b""
-        self._deadline: IDelayedCall = reactor.callLater(
-            _DEADLINE, self._giveUp, PortMapperSilent("UPnP: the router did not answer in time")
-        )
+        self._reactor = reactor
+        self._deadline: IDelayedCall = reactor.callLater(_DEADLINE, self._late)
 
     def connectionMade(self) -> None:
         """
@@ -132,6 +133,11 @@ class _Child(ProcessProtocol):
         if transport is not None:
             with suppress(ProcessExitedAlready):
                 transport.signalProcess("KILL")
+
+    def _late(self) -> None:
+        self._giveUp(PortMapperSilent("UPnP: the router did not answer in time"))
+        # Where a reactor has no signal handlers nobody else notices that a process has ended.
+        self._deadline = self._reactor.callLater(_REAPING, reapAllProcesses)
 
     def _giveUp(self, error: PortMappingError) -> None:
         self.kill()

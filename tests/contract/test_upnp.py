@@ -5,11 +5,14 @@ L{p2ptwist.net.upnp} and its child process with a router on loopback that means 
 from __future__ import annotations
 
 import importlib.util
+import os
+import sys
 from typing import Any
 
 from twisted.internet import reactor
 from twisted.internet.defer import CancelledError, gatherResults
 from twisted.internet.testing import MemoryReactorClock
+from twisted.internet.utils import getProcessOutput
 from zope.interface.verify import verifyObject
 
 from p2ptwist.core.portmapping.grant import Grant, MappingRequest
@@ -20,6 +23,25 @@ from p2ptwist.net.portmapper import upnpMapper
 from p2ptwist.net.upnp import RouterStatus, UPnPMapper
 from tests.contract.fakeigd import HOST, FakeRouter
 from tests.contract.upnpcases import TCP, UDP, Cases
+
+_NO_SIGNALS = """
+from twisted.internet import reactor
+from tests.contract.upnpcases import HOST, UDP
+from p2ptwist.net import upnp
+
+def ended(_):
+    print("ended")
+    reactor.stop()
+
+def failed(failure):
+    print("failed")
+    mapper.stop().addCallback(ended)
+
+upnp._CHILD = ("-c", "import time; print(1); time.sleep(0.2)")
+mapper = upnp.UPnPMapper(reactor, HOST)
+reactor.callWhenRunning(lambda: mapper.request(UDP).addErrback(failed))
+reactor.run(installSignalHandlers=False)
+"""
 
 
 class MappingTests(Cases):
@@ -249,14 +271,14 @@ class ChildTests(Cases):
         """
         limit = "from p2ptwist.net.upnpchild import limitProcess; limitProcess()\n"
         answer = 'print(\'{"failure": "missing", "why": "limited"}\')'
+        time = "import resource; seconds, _ = resource.getrlimit(resource.RLIMIT_CPU)"
         for program in (
+            f"{time}\nif seconds == 2:\n    {answer}",
             f"try:\n    bytearray(2 ** 28)\nexcept MemoryError:\n    {answer}",
             f"try:\n    [open('/dev/null') for _ in range(40)]\nexcept OSError:\n    {answer}",
         ):
             self.child(limit + program)
             self.assertEqual(str(await self.fails(FakeRouter())), "UPnP: limited")
-        self.child(f"{limit}while True: pass")
-        self.assertIn("failed", str(await self.fails(FakeRouter())))
 
     async def test_missing(self) -> None:
         """
@@ -292,6 +314,15 @@ class ChildTests(Cases):
         mapper = UPnPMapper(Full(), HOST)
         await self.failed(mapper.request(UDP))
         await mapper.stop()
+
+    async def test_noSignals(self) -> None:
+        """
+        A reactor that runs without signal handlers gets its answers, and is rid of its child
+        processes in the end.
+        """
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(os.path.abspath, sys.path))}
+        said = await getProcessOutput(sys.executable, ["-c", _NO_SIGNALS], environment)
+        self.assertEqual(said, b"failed\nended\n")
 
     async def test_cancelled(self) -> None:
         """

@@ -161,10 +161,12 @@ class DescriptionTests(SynchronousTestCase):
             (f"https://{GATEWAY}:5000/c", ""),
             ("//example.org/c", ""),
             ("http://[", ""),
+            ("/.." * 200 + "/c", ""),
             ("/c", "http://192.168.1.2:5000/"),
             ("/c", f"http://{GATEWAY}/"),
             ("/c", "http://["),
             ("/c", "file:///"),
+            ("/c", f"http://{GATEWAY}:5000/" + "../" * 200),
         ):
             bad = description(service(IP_CONNECTION, url), base=base)
             self.rejected(bad)
@@ -183,8 +185,10 @@ class DescriptionTests(SynchronousTestCase):
 
     def test_many(self) -> None:
         """
-        Of many connections four count.
+        Of many connections the first four count.
         """
+        bad = [service(IP_CONNECTION, "http://192.168.1.2/c")] * 4
+        self.rejected(description(*bad, service(IP_CONNECTION, "/c")))
         self.assertEqual(len(self.controls(*[service(IP_CONNECTION, "/c")] * 100)), 4)
 
     def test_names(self) -> None:

@@ -17,7 +17,7 @@ from urllib.parse import urljoin
 from xml.parsers import expat
 
 from p2ptwist.core.errors import MalformedDatagram
-from p2ptwist.core.portmapping.ssdp import Place, readPlace
+from p2ptwist.core.portmapping.ssdp import MAX_URL, Place, readPlace
 
 MAX_DOCUMENT = 65536  # bytes; descriptions of real routers have 2,000 to 20,000
 _MAX_ELEMENTS = 2000  # real descriptions have some 100 to 400
@@ -170,16 +170,19 @@ def readDescription(data: bytes, location: Place) -> Description:
     base = next((r.fields["URLBase"] for r in records if r.fields.get("URLBase")), "")
     host, port = location.address
     base = base or f"http://{host}:{port}{location.path}"
-    services = [record.fields for record in records if record.name == "service"]
-    connections = [
-        Connection(service["serviceType"], control)
-        for service in services
-        if _CONNECTION.fullmatch(service.get("serviceType", ""))
-        and (control := _control(base, service.get("controlURL", ""), location)) is not None
+    services = [
+        record.fields
+        for record in records
+        if record.name == "service" and _CONNECTION.fullmatch(record.fields.get("serviceType", ""))
     ]
+    connections = tuple(
+        Connection(service["serviceType"], control)
+        for service in services[:_MAX_CONNECTIONS]
+        if (control := _control(base, service.get("controlURL", ""), location)) is not None
+    )
     if not connections:
         raise MalformedDatagram("a description has no WAN connection of the gateway's")
-    return Description(_routerName(records), tuple(connections[:_MAX_CONNECTIONS]))
+    return Description(_routerName(records), connections)
 
 
 def readResponse(data: bytes, action: str) -> Response:
@@ -228,6 +231,8 @@ def _control(base: str, url: str, location: Place) -> Place | None:
     """
     @return: where a control URL leads, if that is the server that the description came from.
     """
+    if len(base) > MAX_URL or len(url) > MAX_URL:
+        return None
     try:
         control = readPlace(urljoin(base, url), location.address[0])
     except ValueError:  # MalformedDatagram is one, and urljoin raises them too

@@ -19,7 +19,7 @@ from p2ptwist.core.errors import MalformedDatagram
 SSDP_PORT = 1900
 MULTICAST_GROUP = "239.255.255.250"
 MAX_ANSWER = 2048  # bytes of one answer; real ones have some 300 to 600
-_MAX_URL = 512  # characters; those of real routers have some 50
+MAX_URL = 512  # characters; those of real routers have some 50
 
 # What is searched for: some routers answer to one only.
 _TARGETS = (
@@ -94,7 +94,7 @@ def readPlace(url: str, gateway: str) -> Place:
     @param gateway: the only address that it may name, a literal IPv4 address.
     @raise MalformedDatagram: for anything but an C{http} URL with that very address.
     """
-    found = _URL.fullmatch(url) if len(url) <= _MAX_URL else None
+    found = _URL.fullmatch(url) if len(url) <= MAX_URL else None
     if found is None or found[1] != gateway:
         raise MalformedDatagram("a URL does not lead to the gateway")
     port = int(found[2] or 80)
