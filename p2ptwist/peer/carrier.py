@@ -2,6 +2,7 @@
 What carries the datagrams of one session: the relay at once, and a direct path when there is one.
 
 The caller looks for direct paths, again and again while there is none; the other side answers.
+Direct means over UDP, and over TCP where UDP does not come up.
 """
 
 from __future__ import annotations
@@ -19,10 +20,14 @@ from p2ptwist.core.ice.candidate import Candidate
 from p2ptwist.core.ice.signal import decodeSignal
 from p2ptwist.core.nat import NATBehavior
 from p2ptwist.core.session.selector import Backoff, PathKind, PathSelector, Route
+from p2ptwist.core.tcppath.signal import isTCPSignal
 from p2ptwist.core.tokenbucket import Rate, TokenBucket
 from p2ptwist.interfaces import IBatchPathReceiver
 from p2ptwist.net.puncher import Punch, Puncher, isOffer
+from p2ptwist.net.tcpopen import TCPOpener
+from p2ptwist.net.tcppath import TCPPath
 from p2ptwist.peer.pathwatch import PathWatch
+from p2ptwist.peer.tcpsearch import TCPSearch
 
 # Offers that are answered: as many as a caller makes whose row of waits starts anew now and then.
 OFFER_RATE = Rate(0.2, 6.0)  # a second, at once
@@ -68,6 +73,7 @@ class Carrier:
         changed: Callable[[], object],
         doubt: Callable[[float], object],
         unanswered: Callable[[], int | None],
+        opener: TCPOpener | None = None,
     ) -> None:
         """
         @param puncher: of the port that direct paths use.
@@ -84,6 +90,7 @@ class Carrier:
             is late: what took away the path may have taken away the link as well.
         @param unanswered: how often what was sent has been repeated in vain; C{None} when all of it
             was acknowledged.
+        @param opener: makes direct paths over TCP; C{None} for none.
         """
         self.failure: Exception | None = None
         self._clock = clock
@@ -103,7 +110,8 @@ class Carrier:
         self._calling = False
         self._closed = False
         self._attempt: Punch | None = None
-        self._direct: Punch | None = None
+        self._direct: Punch | TCPPath | None = None
+        self._tcp = TCPSearch(clock, opener, signal, self._openedTCP)
         self._retry: IDelayedCall | None = None
 
     @property
@@ -114,11 +122,19 @@ class Carrier:
         return self._selector.kind
 
     @property
-    def direct(self) -> Punch | None:
+    def direct(self) -> Punch | TCPPath | None:
         """
         The direct path; C{None} when there is none.
         """
         return self._direct
+
+    @property
+    def transport(self) -> str:
+        """
+        What carries the session over the Internet: C{"udp"} or C{"tcp"}, as the relay does.
+        """
+        direct = self.kind is PathKind.DIRECT and self._direct is not None
+        return "udp" if direct and not isinstance(self._direct, TCPPath) else "tcp"
 
     def call(self) -> None:
         """
@@ -133,17 +149,22 @@ class Carrier:
             climbs=self._mayClimb(),
         )
         self._follow(self._attempt)
+        if self._direct is None:
+            self._tcp.begin()
 
     def signalReceived(self, data: bytes) -> None:
         """
         Take a signal of the other side.
         """
+        if isTCPSignal(data):
+            self._tcp.signalReceived(data, not self._calling and not self._closed)
+            return
         try:
             signal = decodeSignal(data)
         except MalformedDatagram:
             return
         for punch in (self._attempt, self._direct):
-            if punch is not None and punch.session == signal.session:
+            if punch and not isinstance(punch, TCPPath) and punch.session == signal.session:
                 punch.takeSignal(signal)
                 return
         if isOffer(signal) and self._mayAnswer():
@@ -236,6 +257,7 @@ class Carrier:
         """
         self._closed = True
         self._watch.stop()
+        self._tcp.giveUp(reason)
         if self._retry is not None:
             self._retry.cancel()
             self._retry = None
@@ -293,15 +315,28 @@ class Carrier:
     def _opened(self, punch: Punch) -> None:
         if self._closed or punch is not self._attempt:
             return
-        former, self._direct, self._attempt = self._direct, punch, None
+        self._attempt = None
+        self._tcp.giveUp("there is a path over UDP")
+        self._use(punch)
+
+    def _openedTCP(self, path: TCPPath) -> None:
+        path.whenOver().addCallback(self._over, path)
+        trusted = self._direct is not None and self._selector.trusted(self._clock.seconds())
+        if self._closed or trusted:
+            path.close("there is another path")
+        else:
+            self._use(path)
+
+    def _use(self, path: Punch | TCPPath) -> None:
+        former, self._direct = self._direct, path
         if former is not None:
             former.close("a newer path")
-        self._selector.directOpened(self._clock.seconds(), punch.roundTrip or 0.0)
-        punch.receiver = self
+        self._selector.directOpened(self._clock.seconds(), path.roundTrip or 0.0)
+        path.receiver = self
         # Nothing can be heard on it, and so it is not trusted, before something is sent.
         self._probe()
 
-    def _over(self, reason: BaseException | None, punch: Punch) -> None:
+    def _over(self, reason: BaseException | None, punch: Punch | TCPPath) -> None:
         if punch is self._attempt:
             self._attempt = None
             self.failure = reason if isinstance(reason, Exception) else None
@@ -314,8 +349,15 @@ class Carrier:
             self._backoff.pathLasted(lasted)
             self._probe()
             self._pollChange()
-        if self._calling and not self._closed and not self._attempt and not self._direct:
+        if self._calling and self._mayLook():
             self._retryLater()
+
+    def _mayLook(self) -> bool:
+        """
+        @return: whether there is no path over UDP, and no attempt.
+        """
+        better = self._direct is None or isinstance(self._direct, TCPPath)
+        return better and self._attempt is None and not self._closed
 
     def _retryLater(self) -> None:
         if self._retry is None:
@@ -323,7 +365,7 @@ class Carrier:
 
     def _again(self) -> None:
         self._retry = None
-        if not self._closed and self._direct is None and self._attempt is None:
+        if self._mayLook():
             self.call()
 
     def _heardDirect(self) -> None:

@@ -69,7 +69,7 @@ class PathEvent:
 
     @ivar peerID: the other peer.
     @ivar kind: C{"direct"} or C{"relayed"}.
-    @ivar transport: C{"udp"}, or C{"tcp"} for the relay.
+    @ivar transport: C{"udp"} or C{"tcp"}; the relay's is C{"tcp"}.
     @ivar remote: the address that a direct path goes to.
     @ivar roundTrip: seconds: of the latest check of a direct path; when relayed, of the latest
         answer.
@@ -469,4 +469,5 @@ def _pathOf(session: Session) -> PathEvent:
     direct = session.carrier.direct
     if kind == "relayed" or direct is None:
         return PathEvent(session.peerID, "relayed", "tcp", None, session.roundTrip())
-    return PathEvent(session.peerID, "direct", "udp", direct.remote, direct.roundTrip)
+    transport = session.carrier.transport
+    return PathEvent(session.peerID, "direct", transport, direct.remote, direct.roundTrip)

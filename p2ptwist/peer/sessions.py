@@ -298,8 +298,9 @@ class Sessions:
             session.nudge,
             session.repeat,
             partial(self._owner.sessionChanged, session),
-            self._doubt,
+            partial(self._doubt, reach),
             lambda: quic.unanswered(self._clock.seconds()),
+            reach.opener,
         )
         session.whenReady().addCallbacks(self._ready, lambda _: None)
         session.whenOver().addCallback(self._over, held)
@@ -315,10 +316,12 @@ class Sessions:
         for payload in encodeEnvelopes(session.name, datagrams, limit):
             link.sendRelayed(session.peerKey, payload)
 
-    def _doubt(self, patience: float) -> None:
+    def _doubt(self, reach: Reach, patience: float) -> None:
         """
-        A direct path is late with an answer.  Perhaps the NAT forgot it, and the link with it.
+        A direct path is late with an answer.  Perhaps the NAT forgot it, and the link with it, and
+        this side has another address now.
         """
+        reach.local.refresh()
         for link in tuple(self._up):
             link.probe(patience)
 
