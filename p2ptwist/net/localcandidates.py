@@ -36,6 +36,7 @@ from p2ptwist.net.stunclient import STUNClient
 REFRESH_IDLE = 15.0
 # Seconds while there are paths, whose own keepalive refreshes the same mapping (RFC 4787 REQ-6).
 REFRESH_BUSY = 60.0
+REFRESH_LEAST = 5.0  # seconds between two that somebody asks for
 _SPREAD = 0.1  # of either, so that many peers do not ask at once
 BIND_TIMEOUT = 3.0  # seconds; three requests by RFC 8489 section 6.2.1
 SERVER_LIMIT = 3  # servers asked: one address tells the mapping, two more are for when it is down
@@ -82,6 +83,7 @@ class LocalCandidates:
         self._measured: Deferred[None] = succeed(None)
         self._stopped = False
         self._observers: list[Callable[[], object]] = []
+        self._refreshedAt = float("-inf")
         port.addConsumer(self._stun.datagramReceived)
 
     def observe(self, changed: Callable[[], object]) -> None:
@@ -142,6 +144,15 @@ class LocalCandidates:
         asked = [self._ask(server) for server in self._servers]
         self._refreshLater()
         return DeferredList(asked, consumeErrors=True).addCallback(self._gathered)
+
+    def refresh(self) -> None:
+        """
+        Ask each server again at once: a NAT may have changed.  Not more often than every 5 s.
+        """
+        now = self._clock.seconds()
+        if not self._stopped and now - self._refreshedAt >= REFRESH_LEAST:
+            self._refreshedAt = now
+            self._refresh()
 
     def stop(self) -> Deferred[None]:
         """
@@ -249,7 +260,8 @@ class LocalCandidates:
         """
         Ask each server again.  What a server that is silent now said before may still be true.
         """
-        self._timer = None
+        if self._timer is not None and not self._timer.active():
+            self._timer = None
         for server in self._servers:
             self._ask(server).addErrback(self._silent)
         self._refreshLater()

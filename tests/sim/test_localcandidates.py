@@ -21,6 +21,7 @@ from p2ptwist.net.localcandidates import (
     HOST_LIMIT,
     REFRESH_BUSY,
     REFRESH_IDLE,
+    REFRESH_LEAST,
     LocalCandidates,
 )
 from p2ptwist.net.stunserver import STUNService
@@ -336,6 +337,27 @@ class RefreshTests(SynchronousTestCase):
     """
     The address is asked for again.
     """
+
+    def test_atOnce(self) -> None:
+        """
+        Somebody who thinks that the NAT has changed is right in a round trip; one who thinks so all
+        the time, every 5 s.
+        """
+        world = World(self, NAT())
+        world.gather(SERVER)
+        world.internet.advance(1.0)
+        world.busy = True
+        for external in ("203.0.113.8", "203.0.113.9"):
+            world.internet.routers["home"].changeExternal(external)
+            world.local.refresh()
+            world.internet.advance(0.1)
+        self.assertEqual([host for host, _ in world.reflexive], ["203.0.113.8"])
+        world.internet.advance(REFRESH_LEAST)
+        world.local.refresh()
+        world.internet.advance(0.1)
+        self.assertEqual([host for host, _ in world.reflexive], ["203.0.113.9"])
+        world.close()
+        world.local.refresh()
 
     def test_kept(self) -> None:
         """
