@@ -1,6 +1,6 @@
 """
-One local port and one router: asked for in every protocol at once, the best answer kept, renewed
-and, when it is lost, asked for anew.
+One local port and one router: asked for in every protocol, the best answer kept, renewed and, when
+it is lost, asked for anew.
 """
 
 from __future__ import annotations
@@ -11,16 +11,22 @@ from random import Random
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred, DeferredList
-from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from p2ptwist.core.address import formatAddress
 from p2ptwist.core.portmapping.answers import isPublic
 from p2ptwist.core.portmapping.grant import LOWEST_PORT, Grant, MappingRequest
-from p2ptwist.errors import PortMappingError, PortMappingRefused
+from p2ptwist.errors import PortMapperSilent, PortMappingError, PortMappingRefused
 from p2ptwist.interfaces import IPortMapper
+from p2ptwist.net.alarm import Alarm
 
+# Seconds that a protocol has before the next one is tried as well, unless it fails sooner.  Routers
+# answer in some milliseconds, and one that is asked in several protocols may confuse whose the
+# mapping is.
+STAGGER = 0.1
+LIMIT = 3.0  # seconds that all of them have, whatever a router does
 RENEWAL = 0.5  # of the lease; RFC 6887 section 11.2.1 and RFC 6886 section 3.3
 RENEWAL_SPACING = 4.0  # seconds between two tries; RFC 6887 section 11.2.1
 RETRY = 30.0  # seconds until the second try where there is no mapping, doubling
@@ -66,6 +72,17 @@ class Held:
         return (not isPublic(self.grant.external[0]), self.rank)
 
 
+@dataclass(slots=True, eq=False)
+class _Asked:
+    """
+    A request that is under way.
+
+    @ivar result: fires when it is over.
+    """
+
+    result: Deferred[Any] | None = None
+
+
 class Lease:
     """
     A port towards a router.
@@ -100,13 +117,14 @@ class Lease:
         self._random = random
         self._changed = changed
         self._answered = answered
-        self._pending: dict[IPortMapper, Deferred[Any] | None] = {}
+        self._pending: dict[IPortMapper, _Asked | None] = {}
         self._releasing: set[Deferred[None]] = set()
         self._stale = False  # all are being asked: the first that is granted replaces what there is
         self._gone = False  # the router says so
-        self._redoing: IDelayedCall | None = None
+        self._late = Alarm(clock)
+        self._redoing = Alarm(clock)
         self._retry = RETRY
-        self._timer: IDelayedCall | None = None
+        self._timer = Alarm(clock)
         self._redone = -REDO_SPACING
         self._released = False
 
@@ -116,15 +134,40 @@ class Lease:
         """
         if self._released:
             return
-        self._disarm()
-        self._forget()
+        self._timer.clear()
+        self._late.clear()
+        self._forget(self._mappers)
         self._stale = True
         self.asking = True
         self.failure = None
-        # All at once: one that fails at once is not the last.
+        # All wait, so that one that fails at once is not the last.
         self._pending = dict.fromkeys(self._mappers)
-        for mapper in self._mappers:
-            self._request(mapper, self._answeredOne)
+        self._late.set(LIMIT, self._giveUp)
+        self._askNext()
+        self._settle()
+
+    def _askNext(self) -> None:
+        """
+        Ask the next best protocol, and soon the one after it.
+        """
+        waiting = [mapper for mapper, asked in self._pending.items() if asked is None]
+        if waiting and not self._released:
+            self._timer.set(STAGGER, self._askNext)
+            self._request(waiting[0], self._answeredOne)
+
+    def _giveUp(self) -> None:
+        """
+        Those who have not answered yet will not.
+        """
+        for mapper in tuple(self._pending):
+            self._forget([mapper])
+            silent = Failure(
+                PortMapperSilent(
+                    f"the router {mapper.gateway} does not answer in time by {mapper.name}"
+                )
+            )
+            self._answered(mapper, silent)
+            self._refused(mapper, silent)
         self._settle()
 
     def redo(self) -> None:
@@ -137,11 +180,10 @@ class Lease:
         self._redone = now
 
         def due() -> None:
-            self._redoing = None
             self._gone = True
             self.ask()
 
-        self._redoing = self._clock.callLater(self._random.uniform(0, REDO_SPREAD), due)
+        self._redoing.set(self._random.uniform(0, REDO_SPREAD), due)
 
     def release(self) -> Deferred[None]:
         """
@@ -158,18 +200,18 @@ class Lease:
         Ask no more, and leave what there is to its end.
         """
         self._close()
-        self._forget()
+        self._forget(self._mappers)
         self.held = None
 
     async def _release(self) -> None:
-        late = self._clock.callLater(GRACE, self._forget)
-        asked = [each for each in self._pending.values() if each is not None]
+        late = self._clock.callLater(GRACE, self._forget, self._mappers)
+        asked = [each.result for each in self._pending.values() if each and each.result]
         try:
             await DeferredList(asked)
         finally:
             if late.active():
                 late.cancel()
-            self._forget()
+            self._forget(self._mappers)
         held, self.held = self.held, None
         if held is not None:
             self._releaseOne(held)
@@ -186,20 +228,16 @@ class Lease:
             host, port = self.held.grant.external
             wanted = replace(wanted, externalHost=host, externalPort=port)
 
+        asked = self._pending[mapper] = _Asked()
+
         def done(result: Grant | Failure) -> None:
             # What was cancelled is not waited for.
-            if self._pending.get(mapper, requested) in (None, requested) and not cancelled(result):
-                self._pending.pop(mapper, None)
+            if self._pending.get(mapper) is asked:
+                del self._pending[mapper]
                 receive(mapper, result)
 
-        def cancelled(result: Grant | Failure) -> bool:
-            return isinstance(result, Failure) and result.check(CancelledError) is not None
-
-        self._pending[mapper] = None
-        requested: Deferred[Any] = mapper.request(wanted)
-        if not requested.called:
-            self._pending[mapper] = requested
-        requested.addBoth(done).addErrback(self._broken)
+        asked.result = mapper.request(wanted)
+        asked.result.addBoth(done).addErrback(self._broken)
 
     def _answeredOne(self, mapper: IPortMapper, result: Grant | Failure) -> None:
         """
@@ -210,6 +248,7 @@ class Lease:
             self._granted(mapper, result)
         else:
             self._refused(mapper, result)
+            self._askNext()
         self._settle()
 
     def _renewed(self, mapper: IPortMapper, result: Grant | Failure) -> None:
@@ -245,6 +284,9 @@ class Lease:
         self._stale = self._gone = False
         self._retry = RETRY
         grant = new.grant
+        if isPublic(grant.external[0]):
+            # Nothing that the others could grant is better.
+            self._forget(self._mappers[new.rank + 1 :])
         if old is None or old.grant.external != grant.external:
             _log.info(
                 "{transport} port {port} is reached at {external}, by {mapper}, for {lifetime} s",
@@ -283,10 +325,11 @@ class Lease:
         """
         if self._pending or self._released:
             return
+        self._late.clear()
         if self._stale:
             self._miss()
         elif self.held is not None:
-            self._after(self.held.renewal - self._clock.seconds(), self._renew)
+            self._timer.set(self.held.renewal - self._clock.seconds(), self._renew)
         if self.asking:
             self.asking = False
             self._changed()
@@ -299,7 +342,7 @@ class Lease:
         if held is not None and not self._gone:
             left = held.expiry - self._clock.seconds()
             if left > 0:
-                self._after(min(left, max(RENEWAL_SPACING, left / 2)), self.ask)
+                self._timer.set(min(left, max(RENEWAL_SPACING, left / 2)), self.ask)
                 return
         self._stale = self._gone = False
         if held is not None:
@@ -308,7 +351,7 @@ class Lease:
             self._changed()
         reason = None if self.failure is None else self.failure.value
         lasting = reason.lasting if isinstance(reason, PortMappingRefused) else 0.0
-        self._after(max(self._retry, min(lasting, RETRY_LIMIT)), self.ask)
+        self._timer.set(max(self._retry, min(lasting, RETRY_LIMIT)), self.ask)
         self._retry = min(self._retry * 2, RETRY_LIMIT)
 
     def _renew(self) -> None:
@@ -317,49 +360,48 @@ class Lease:
         """
         held = self.held
         if not self._released and held is not None and held.mapper not in self._pending:
-            self._disarm()
+            self._timer.clear()
             self._request(held.mapper, self._renewed)
 
     def _releaseOne(self, held: Held) -> Deferred[None]:
-        def failed(failure: Failure) -> None:
-            _log.debug("a mapping was not released: {why}", why=failure.getErrorMessage())
-
         def over(_: object) -> None:
             self._releasing.discard(releasing)
 
-        releasing = held.mapper.release(held.grant).addErrback(failed)
+        releasing: Deferred[None] = Deferred.fromCoroutine(self._releaseByAny(held))
         self._releasing.add(releasing)
-        return releasing.addCallback(over)
+        return releasing.addErrback(self._broken).addCallback(over)
+
+    async def _releaseByAny(self, held: Held) -> None:
+        """
+        A router that keeps one table for all its protocols may take a mapping for that of the
+        protocol which asked last: miniupnpd does, and refuses the others.  So each is tried.
+        """
+        others = [mapper for mapper in self._mappers if mapper is not held.mapper]
+        for mapper in (held.mapper, *others):
+            try:
+                await mapper.release(held.grant)
+            except PortMappingRefused as error:
+                _log.debug("a mapping was not released: {why}", why=error)
+            except (PortMappingError, CancelledError) as error:
+                _log.debug("a mapping was not released: {why}", why=error)
+                return
+            else:
+                return
 
     def _broken(self, failure: Failure) -> None:
         _log.failure("a port mapper failed", failure)
 
     def _close(self) -> None:
         self._released = True
-        self._disarm()
-        if self._redoing is not None:
-            self._redoing.cancel()
-            self._redoing = None
+        self._timer.clear()
+        self._redoing.clear()
+        self._late.clear()
 
-    def _forget(self) -> None:
+    def _forget(self, mappers: Sequence[IPortMapper]) -> None:
         """
-        Cancel what is under way.
+        Cancel what is under way with some.
         """
-        pending, self._pending = self._pending, {}
-        for each in pending.values():
-            if each is not None:
-                each.cancel()
-
-    def _after(self, delay: float, call: Callable[[], None]) -> None:
-        self._disarm()
-
-        def due() -> None:
-            self._timer = None
-            call()
-
-        self._timer = self._clock.callLater(max(0.0, delay), due)
-
-    def _disarm(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        pending = [self._pending.pop(each, None) for each in mappers]
+        for each in pending:
+            if each is not None and each.result is not None:
+                each.result.cancel()

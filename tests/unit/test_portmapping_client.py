@@ -506,7 +506,7 @@ class AnnouncementTests(SynchronousTestCase):
 
     def test_natpmp(self) -> None:
         """
-        NAT-PMP announces the external address as well.
+        NAT-PMP announces the external address as well; what PCP announces is heard too.
         """
         client = RouterClient(natpmpquestions.NATPMP(), ROUTER)
         client.ask(natpmpquestions.AddressQuestion(), 0.0)
@@ -520,6 +520,8 @@ class AnnouncementTests(SynchronousTestCase):
         ):
             data = natpmp.encodeResponse(response)
             self.assertEqual(client.receiveAnnouncement(data, SERVER, 0.0), told)
+        self.assertTrue(self.announce(client, 0))
+        self.assertFalse(self.announce(client, 87))
 
 
 Forger = Callable[[Random], tuple[bytes, HostPort]]

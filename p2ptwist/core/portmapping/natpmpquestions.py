@@ -33,6 +33,8 @@ from p2ptwist.core.portmapping.natpmp import (
     nameOf,
 )
 from p2ptwist.core.portmapping.pcp import HEADER_LENGTH as PCP_HEADER_LENGTH
+from p2ptwist.core.portmapping.pcp import VERSION as PCP_VERSION
+from p2ptwist.core.portmapping.pcpquestions import PCP
 
 _OPCODES = {"udp": Opcode.MAP_UDP, "tcp": Opcode.MAP_TCP}
 # Errors that pass by themselves, in 30 seconds as RFC 6887 section 7.4 has it: RFC 6886 has no word
@@ -129,8 +131,11 @@ class NATPMP:
     def announced(self, data: bytes) -> Announcement:
         """
         @param data: a datagram that came to everybody.
-        @raise MalformedDatagram: when it does not announce an address (RFC 6886 section 3.2.1).
+        @raise MalformedDatagram: when it announces neither an address (RFC 6886 section 3.2.1) nor
+            an epoch by PCP, which is the same: such a router speaks both.
         """
+        if data[:1] == bytes((PCP_VERSION,)):
+            return PCP().announced(data)
         response = decodeResponse(data)
         if response.opcode != Opcode.ADDRESS or response.host is None:
             raise MalformedDatagram("no announcement")

@@ -1,0 +1,86 @@
+"""
+A probe behind a router that maps ports.
+
+C{MAPPERS LIFETIME SECRET TRANSPORT:PORT...} has these ports mapped until it is asked to end, and
+prints a line for whatever happens: C{mapped TRANSPORT:PORT MAPPER EXTERNAL...}, C{lost
+TRANSPORT:PORT}, C{none TRANSPORT:PORT ERROR}, and C{heard TRANSPORT:PORT} when somebody comes in by
+one.  MAPPERS are names with commas; LIFETIME is the seconds to ask for; SECRET a number.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from twisted.internet.protocol import DatagramProtocol, Protocol, ServerFactory
+from twisted.python.failure import Failure
+
+from p2ptwist.core.address import formatAddress
+from p2ptwist.interfaces import IPortMapping
+from p2ptwist.net.portmapper import natpmpMapper, pcpMapper, upnpMapper
+from p2ptwist.net.portmapping import PortMappings
+
+_MAPPERS = {"pcp": pcpMapper, "nat-pmp": natpmpMapper, "upnp": upnpMapper}
+
+
+class _Heard(DatagramProtocol):
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def datagramReceived(self, datagram: bytes, addr: Any) -> None:
+        print(f"heard {self._name}")
+
+
+def _listen(reactor: Any, transport: str, port: int) -> None:
+    name = f"{transport}:{port}"
+    if transport == "udp":
+        reactor.listenUDP(port, _Heard(name))
+        return
+
+    class Accepted(Protocol):
+        def connectionMade(self) -> None:
+            print(f"heard {name}")
+
+    factory: Any = ServerFactory()
+    factory.protocol = Accepted
+    reactor.listenTCP(port, factory)
+
+
+def _tell(mapping: IPortMapping) -> None:
+    name = f"{mapping.transport}:{mapping.port}"
+    if mapping.externals:
+        externals = " ".join(map(formatAddress, mapping.externals))
+        print(f"mapped {name} {mapping.mapper} {externals}")
+    else:
+        print(f"lost {name}")
+
+
+def main(mappers: str, lifetime: str, secret: str, *wanted: str) -> None:
+    """
+    Have them mapped.
+    """
+    from twisted.internet import reactor
+
+    clock: Any = reactor
+    mappings = PortMappings(
+        clock,
+        [_MAPPERS[name] for name in mappers.split(",")],
+        secret=int(secret).to_bytes(32, "big"),
+        lifetime=float(lifetime),
+    )
+    mappings.observe(_tell)
+    mappings.startService()
+    for each in wanted:
+        transport, _, port = each.partition(":")
+        _listen(clock, transport, int(port))
+
+        def failed(failure: Failure, each: str = each) -> None:
+            print(f"none {each} {type(failure.value).__name__}")
+
+        mappings.map(transport, int(port)).addErrback(failed)
+    clock.addSystemEventTrigger("before", "shutdown", mappings.stopService)
+    clock.run()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
