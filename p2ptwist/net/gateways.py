@@ -12,13 +12,13 @@ from typing import Any
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.error import ProcessDone
-from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.protocol import ProcessProtocol
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from p2ptwist.interfaces import IDefaultGateways
+from p2ptwist.net.alarm import Alarm
 
 IPV4_ROUTES = Path("/proc/net/route")
 IPV6_ROUTES = Path("/proc/net/ipv6_route")
@@ -32,7 +32,7 @@ _REJECT = 0x0200
 _LARGEST_TABLE = 4096
 _CHILD_DEADLINE = 2.0  # seconds; the program prints a table of the kernel's
 _CHILD_OUTPUT = 256 * 1024  # bytes; some thousand routes
-_NETSTAT = ("/usr/sbin/netstat", "/usr/bin/netstat", "/bin/netstat")
+NETSTAT = ("/usr/sbin/netstat", "/usr/bin/netstat", "/bin/netstat")
 
 _log = Logger()
 
@@ -137,7 +137,7 @@ def netstatProgram() -> str:
     """
     @return: where it is, as far as is known.
     """
-    return next((path for path in _NETSTAT if Path(path).exists()), _NETSTAT[0])
+    return next((path for path in NETSTAT if Path(path).exists()), NETSTAT[0])
 
 
 def netstatGateways(reactor: Any, program: str) -> Deferred[Sequence[str]]:
@@ -152,8 +152,8 @@ def netstatGateways(reactor: Any, program: str) -> Deferred[Sequence[str]]:
     child = _Child(reactor)
     try:
         reactor.spawnProcess(child, program, [program, "-rn"], env={"LC_ALL": "C"})
-    except OSError as error:
-        child.failed(f"{program} does not run: {error}")
+    except OSError:  # there is no process, or no memory, for it
+        child.processEnded(Failure())
     return child.result.addCallback(parseNetstat)
 
 
@@ -161,13 +161,14 @@ class _Child(ProcessProtocol):
     """
     A child whose output is wanted.
 
-    @ivar result: fires with it; with nothing when the child fails.
+    @ivar result: fires with it when the child has ended; with nothing when it failed.
     """
 
     def __init__(self, reactor: Any) -> None:
-        self.result: Deferred[str] = Deferred(lambda _: self._kill())
+        self.result: Deferred[str] = Deferred(lambda _: self.end())
         self._output = bytearray()
-        self._timer: IDelayedCall = reactor.callLater(_CHILD_DEADLINE, self._late)
+        self._timer = Alarm(reactor)
+        self._timer.set(_CHILD_DEADLINE, self.end)
 
     def outReceived(self, data: bytes) -> None:
         """
@@ -175,40 +176,27 @@ class _Child(ProcessProtocol):
         """
         self._output += data
         if len(self._output) > _CHILD_OUTPUT:
-            self.failed("it prints too much")
+            self.end()
 
     def processEnded(self, reason: Failure) -> None:
         """
         The child is gone.
         """
-        if reason.check(ProcessDone):
-            self._finish(self._output.decode("ascii", "replace"))
-        else:
-            self.failed(reason.getErrorMessage())
-
-    def failed(self, why: str) -> None:
-        """
-        There is no result.
-        """
+        self._timer.clear()
+        if not reason.check(ProcessDone):
+            _log.info("the default routers are not known: {why}", why=reason.getErrorMessage())
+            self._output.clear()
         if not self.result.called:
-            _log.info("the default routers are not known: {why}", why=why)
-        self._kill()
-        self._finish("")
+            self.result.callback(self._output.decode("ascii", "replace"))
 
-    def _late(self) -> None:
-        self.failed(f"no answer in {_CHILD_DEADLINE:g} s")
-
-    def _finish(self, output: str) -> None:
-        if self._timer.active():
-            self._timer.cancel()
-        if not self.result.called:
-            self.result.callback(output)
-
-    def _kill(self) -> None:
+    def end(self) -> None:
+        """
+        End the child, which takes too long or prints too much.
+        """
+        self._timer.clear()
         transport: Any = self.transport
-        if self._timer.active():
-            self._timer.cancel()
         if transport is not None and transport.pid is not None:
+            transport.loseConnection()
             transport.signalProcess("KILL")
 
 
