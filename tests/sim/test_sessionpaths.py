@@ -7,7 +7,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from hashlib import sha256
-from itertools import pairwise
+from itertools import pairwise, product
 from random import Random
 
 from twisted.internet.task import LoopingCall
@@ -21,6 +21,8 @@ from tests.sim.sessions import Caller, SessionCase, SessionPairs, Talk, block
 SEEDS = int(os.environ.get("P2PTWIST_SESSION_SEEDS", "100"))
 # Bytes each way.  More seeds find more than more bytes do.
 TRANSFER = int(os.environ.get("P2PTWIST_SESSION_BYTES", "1000000"))
+# Moments of change at which the longest silence is measured.
+GAP_SEEDS = 240
 # Changes of a NAT, by name.
 CHANGES: dict[str, Callable[[Router], object]] = {
     "forgets": lambda router: router.reboot(),
@@ -144,6 +146,30 @@ class GapTests(PathCase):
                         self.assertEqual(path.kind, "direct")
                         self.assertLessEqual(caller.events[-1][0], self.changedAt + 10.0)
                     pairs.close()
+
+    def test_seeds(self) -> None:
+        """
+        So it is whenever the change comes, and whichever way the messages go, on site links of 20
+        ms and a node's of 5 ms.
+        """
+        cases = list(product(CHANGES, ("a-router", "b-router"), (False, True)))
+        for seed in range(GAP_SEEDS):
+            name, router, backwards = cases[seed % len(cases)]
+            pairs = self.pairs(seed)
+            a, b = pairs.two()
+            talks = b.offers("talk", lambda b=b: Talk(b.host))  # type: ignore[misc]
+            ends = [pairs.talk(a, b, "talk")]
+            pairs.internet.advance(3.0)
+            ends += talks.made
+            flow = Flow(*(reversed(ends) if backwards else ends))
+            pairs.internet.advance(3.0 + Random(seed).random())
+            CHANGES[name](pairs.internet.routers[router])
+            pairs.internet.advance(8.0)
+            flow.stop()
+            pairs.internet.advance(1.0)
+            self.assertTrue(flow.whole, f"seed {seed}")
+            self.assertLessEqual(flow.gap, 1.0, f"seed {seed}: {name}, {router}")
+            pairs.close()
 
     def test_directCut(self) -> None:
         """
