@@ -24,7 +24,10 @@ CHANGES: dict[str, Callable[[Router], object]] = {
 }
 _NO_UDP = """
 table inet lab {
-  chain out { type filter hook output priority filter; meta l4proto udp drop; }
+  chain out { type filter hook output priority filter;
+    meta l4proto udp drop
+    ip daddr 11.1.0.0/16 drop comment "other sites: no direct TCP either"
+  }
   chain in { type filter hook input priority filter; meta l4proto udp drop; }
 }
 """
@@ -32,7 +35,7 @@ table inet lab {
 
 def blockUDP(place: Place) -> None:
     """
-    Let no UDP into or out of C{place}.
+    Let nothing into or out of C{place} but TCP with public hosts.
     """
     place.namespace.run("nft", "-f", "-", text=_NO_UDP)
 
