@@ -159,7 +159,7 @@ class Giver(Connection):
         Go on.
         """
         if isinstance(event, events.HandshakeCompleted):
-            self._echoes.next()
+            self._echoes.start()
         elif isinstance(event, events.StreamDataReceived) and event.stream_id == 0:
             self._came += len(event.data)
             if self._came == len(ECHO):

@@ -9,6 +9,7 @@ address, then both what they measured.  C{bulkpeers.py node} is the rendezvous n
 from __future__ import annotations
 
 import json
+import os
 import statistics
 import sys
 import time
@@ -72,6 +73,13 @@ class Echoes:
         self._send = send
         self._left = count
         self._times: list[float] = []
+
+    def start(self) -> None:
+        """
+        Say that it begins, and send the first.
+        """
+        say(begin=True)
+        self.next()
 
     def next(self) -> None:
         """
@@ -156,7 +164,7 @@ class UDPGiver(DatagramProtocol):
         Echoes first.
         """
         self._echoes.done.addCallback(self._bulk)
-        self._echoes.next()
+        self._echoes.start()
 
     def datagramReceived(self, datagram: bytes, addr: Any) -> None:
         """
@@ -347,7 +355,7 @@ async def sessionGive(node: str, address: str, octets: int, echoes: int) -> None
     )
     direct.addTimeout(_DIRECT, reactor)
     await direct
-    pinging.echoes.next()
+    pinging.echoes.start()
     await pinging.echoes.done
     source: Any = await peer.connect(
         address, "sink", Factory.forProtocol(lambda: SourceProtocol(octets))
@@ -424,6 +432,16 @@ def give(kind: str, node: str, address: str, megabytes: str, echoes: str) -> Non
         bulkaioquic.give(node, address, octets, count)
 
 
+def ownCore(role: str) -> None:
+    """
+    Have one core for each side, where that can be said: else it is the scheduler's whim, and twice
+    the time, whether both share one.
+    """
+    if hasattr(os, "sched_setaffinity"):
+        cores = sorted(os.sched_getaffinity(0))
+        os.sched_setaffinity(0, cores[:1] if role == "take" else cores[-1:])
+
+
 def main(kind: str, role: str = "", *rest: str) -> None:
     """
     Be what is asked for.
@@ -431,6 +449,7 @@ def main(kind: str, role: str = "", *rest: str) -> None:
     if kind == "node":
         node()
     else:
+        ownCore(role)
         reactor.callWhenRunning(take if role == "take" else give, kind, *rest)
     reactor.run()
 

@@ -21,7 +21,7 @@ from p2ptwist.core.address import HostPort, canonicalHost, isIPv6
 from p2ptwist.core.errors import LocalUsageError
 from p2ptwist.errors import PortUnusable
 from p2ptwist.interfaces import IHostAddresses
-from p2ptwist.net.offload import SegmentReader, SegmentSender, offloadSupported
+from p2ptwist.net.offload import SegmentReader, SegmentSender, Source, offloadSupported
 
 # Bytes that are read before timers and other sockets get their turn: about as many full datagrams
 # as a burst has, instead of the reactor's default of four times that.
@@ -72,6 +72,7 @@ class DatagramPort(DatagramProtocol):
         self._reader: SegmentReader | None = None
         self._sender: SegmentSender | None = None
         self._consumers: list[_Entry] = []
+        self._firstTakesMany: BatchConsumer | None = None
 
     def listen(self) -> None:
         """
@@ -163,13 +164,13 @@ class DatagramPort(DatagramProtocol):
             the first consumer is.
         """
         # A new list, as datagrams may be on their way through the old one.
-        self._consumers = [*self._consumers, _Entry(consumer, batchConsumer)]
+        self._setConsumers([*self._consumers, _Entry(consumer, batchConsumer)])
 
     def removeConsumer(self, consumer: Consumer) -> None:
         """
         @param consumer: one that was added.
         """
-        self._consumers = [each for each in self._consumers if each.one != consumer]
+        self._setConsumers([each for each in self._consumers if each.one != consumer])
 
     def write(self, data: bytes, address: HostPort) -> bool:
         """
@@ -186,10 +187,12 @@ class DatagramPort(DatagramProtocol):
 
         @return: how many the operating system took.
         """
-        if self.transport is None:
+        if self._sender is not None:
+            sent = self._sender.send(
+                datagrams, self._outbound(address) if self._mapped else address
+            )
+        elif self.transport is None:
             sent = 0
-        elif self._sender is not None:
-            sent = self._sender.send(datagrams, self._outbound(address))
         else:
             sent = sum(self._writeOne(data, address) for data in datagrams)
         self.unsent += len(datagrams) - sent
@@ -200,6 +203,10 @@ class DatagramPort(DatagramProtocol):
         Offer a datagram to the consumers.
         """
         self._offer(self._consumers, datagram, (canonicalHost(addr[0]), addr[1]))
+
+    def _setConsumers(self, consumers: list[_Entry]) -> None:
+        self._consumers = consumers
+        self._firstTakesMany = consumers[0].all if consumers else None
 
     def _writeOne(self, data: bytes, address: HostPort) -> bool:
         transport: Any = self.transport
@@ -225,15 +232,16 @@ class DatagramPort(DatagramProtocol):
             )
             self._sender = SegmentSender(listening.socket)
 
-    def _datagramsReceived(self, datagrams: Sequence[bytes], addr: HostPort) -> None:
+    def _datagramsReceived(self, datagrams: Sequence[bytes], addr: Source) -> None:
         address = (canonicalHost(addr[0]), addr[1])
         consumers = self._consumers
-        first = consumers[0].all if consumers else None
-        if first is not None:
+        if self._firstTakesMany is not None:
             try:
-                datagrams = first(datagrams, address)
+                datagrams = self._firstTakesMany(datagrams, address)
             except Exception:
                 _log.failure("a consumer of datagrams failed, and they are lost")
+                return
+            if not datagrams:
                 return
             consumers = consumers[1:]
         for datagram in datagrams:

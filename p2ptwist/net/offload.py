@@ -29,6 +29,13 @@ _RECEIVED_SIZE = struct.Struct("=i")  # of UDP_GRO's value
 _SEGMENTS = 64  # datagrams in one call: UDP_MAX_SEGMENTS of Linux before 6.9
 _LONGEST = 65_000  # bytes in one call: with any headers less than an IP packet may have
 _BUFFER = 65_535  # bytes; what is cut off would be lost without a word
+_CONTROLS = 32  # bytes of control messages: there is one, of 20
+_FULL = 1000  # bytes; bulk data comes in datagrams of 1,200 to 1,500
+# Bytes that a call counts as beyond those it brought: a turn of the reactor has 65 calls at most,
+# whose datagrams take 20 us each.
+_EACH = 1000
+
+Source = tuple[Any, ...]  # a host, a port, and what IPv6 has beyond that
 # Bytes.  The kernel counts up to 68 kB for a call's worth of datagrams: this is as much as comes
 # in while the reactor is busy with something else for 10 ms, at 200 MB/s.
 _RECEIVE_BUFFER = 2 * 1024 * 1024
@@ -70,7 +77,7 @@ class SegmentSender:
 
         @return: how many the operating system took.
         """
-        if not self.offloading or len(datagrams) == 1:
+        if len(datagrams) == 1 or not self.offloading:
             return self._sendEach(datagrams, address)
         return sum(self._sendRun(run, address) for run in _runs(datagrams))
 
@@ -131,7 +138,7 @@ class SegmentReader:
         reactor: IReactorFDSet,
         port: Any,
         throughput: int,
-        deliver: Callable[[list[bytes], tuple[str, int]], object],
+        deliver: Callable[[list[bytes], Source], object],
     ) -> None:
         """
         @param port: a C{twisted.internet.udp.Port} that listens, on a socket that
@@ -180,30 +187,40 @@ class SegmentReader:
         """
         Deliver what waits, as much as one turn of the reactor may have.
         """
-        for address, datagrams in self._receive():
-            if not self._reading:
-                return
-            self._deliver(datagrams, address)
+        for datagrams, source in self._bursts():
+            if self._reading:
+                self._deliver(datagrams, source)
 
-    def _receive(self) -> list[tuple[tuple[str, int], list[bytes]]]:
+    def _bursts(self) -> Iterator[tuple[list[bytes], Source]]:
         """
         @return: datagrams in the order in which they came, those together that came in a row from
-            one address.
+            one address.  One that does not fill its path ends a burst: so it is delivered before
+            the next one is read, which may be the answer to its answer.
         """
-        batches: list[tuple[tuple[str, int], list[bytes]]] = []
-        read = 0
-        while read < self._throughput:
+        receive = self._socket.recvmsg
+        left = self._throughput
+        burst: list[bytes] = []
+        source: Source = ()
+        while left > 0 and self._reading:
             try:
-                data, controls, _, source = self._socket.recvmsg(_BUFFER, 32)
+                data, controls, _, address = receive(_BUFFER, _CONTROLS)
             except OSError:
                 # Nothing is left; or an error of an earlier datagram that was sent.
                 break
-            read += len(data)
-            address = source[:2]
-            if not batches or batches[-1][0] != address:
-                batches.append((address, []))
-            batches[-1][1].extend(_cut(data, controls))
-        return batches
+            left -= len(data) + _EACH
+            if burst and address != source:
+                yield burst, source
+                burst = []
+            source = address
+            if controls:
+                burst += _cut(data, controls)
+            else:
+                burst.append(data)
+            if len(burst[-1]) < _FULL:
+                yield burst, source
+                burst = []
+        if burst:
+            yield burst, source
 
 
 def _cut(data: bytes, controls: list[tuple[int, int, bytes]]) -> Sequence[bytes]:

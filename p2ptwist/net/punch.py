@@ -18,31 +18,29 @@ from p2ptwist.core.ice.candidate import Candidate
 from p2ptwist.core.ice.events import (
     Counters,
     DataReceived,
-    EndKind,
     Event,
     PathConfirmed,
     PathMoved,
     PathOpened,
-    SessionEnded,
     SignalQueued,
 )
 from p2ptwist.core.ice.signal import Description, Signal, decodeSignal, encodeSignal
 from p2ptwist.core.ladder.message import Busy, Stand
 from p2ptwist.core.nat import NATBehavior
 from p2ptwist.core.stun.message import Message, anySTUN, isSTUN
-from p2ptwist.errors import PathLost, PeerUnreachable, PunchFailed
+from p2ptwist.errors import PathLost
 from p2ptwist.interfaces import IBatchPathReceiver, IPathReceiver
 from p2ptwist.net.climb import Gear
 from p2ptwist.net.datagramport import DatagramPort
 from p2ptwist.net.expedition import Expedition
+from p2ptwist.net.flow import Flow, WriteMany
 from p2ptwist.net.latch import Latch
+from p2ptwist.net.outcome import asFailure
 from p2ptwist.net.pump import Pump
 from p2ptwist.net.routes import Routes
 
 # Datagrams that came before the application said who takes them.
 _UNREAD_LIMIT = 64
-
-WriteMany = Callable[[Sequence[bytes], HostPort], object]
 
 _log = Logger()
 
@@ -56,7 +54,6 @@ class Punch:
     @ivar receiver: who gets the datagrams and is told of the path's end (L{IPathReceiver}).
         Datagrams that came before it was set are delivered when it is; at most 64 of them.
     @ivar openedAfter: seconds from the start until the path was open; C{None} before.
-    @ivar unsent: datagrams that the socket refused, with whatever exception.
     @ivar answered: whether the other side has described itself.
     @ivar exhausted: whether everything was tried that the two NATs allow.
     """
@@ -68,14 +65,13 @@ class Punch:
         clock: IReactorTime,
         write: Callable[[bytes, HostPort], object],
         sendSignal: Callable[[bytes], object],
-        writeMany: WriteMany | None = None,
+        writeMany: WriteMany,
         adopted: Callable[[DatagramPort], object] = lambda port: None,
     ) -> None:
         """
         Use L{p2ptwist.net.puncher.Puncher.call} and L{p2ptwist.net.puncher.Puncher.answer}.
         """
         self.openedAfter: float | None = None
-        self.unsent = 0
         self.answered = False
         self.exhausted = False
         self._routes = routes
@@ -88,6 +84,8 @@ class Punch:
         self._pump: Pump[Event] = Pump(clock, agent, self._transmit, self._deliver)
         self._startedAt = clock.seconds()
         self._receiver: IPathReceiver | None = None
+        self._receiveMany: Callable[[Sequence[bytes]], object] | None = None
+        self._flow = Flow(agent, self._aim)
         self._unread: list[bytes] = []  # a deque of none has 760 bytes, and sessions are many
         self._opened: Latch[Punch] = Latch(self._abandoned)
         self._ended: Latch[BaseException | None] = Latch()
@@ -135,6 +133,13 @@ class Punch:
         return self._agent.counters
 
     @property
+    def unsent(self) -> int:
+        """
+        Datagrams that the socket refused, with whatever exception.
+        """
+        return self._flow.unsent
+
+    @property
     def receiver(self) -> IPathReceiver | None:
         """
         Who gets the datagrams.
@@ -144,11 +149,13 @@ class Punch:
     @receiver.setter
     def receiver(self, receiver: IPathReceiver) -> None:
         self._receiver = receiver
+        many = IBatchPathReceiver(receiver, None)
+        self._receiveMany = self._receiveSingly if many is None else many.datagramsReceived
         failure = self._failure  # the path may also end while this is told, which tells of itself
         while self._unread and self._receiver is receiver and self._failure is failure:
             self._deliverData(self._unread.pop(0))
         if failure is not None and self.openedAfter is not None and self._receiver is receiver:
-            self._tell(lambda: receiver.pathLost(failure))
+            self._tell(receiver.pathLost, failure)
 
     def whenOpen(self) -> Deferred[Punch]:
         """
@@ -179,22 +186,22 @@ class Punch:
         self._agent.write(data, self._clock.seconds())
         self._pump.drain()
 
-    def writeMany(self, datagrams: Sequence[bytes]) -> None:
+    def writeMany(self, datagrams: Sequence[bytes]) -> bool:
         """
         Send datagrams, as L{write} does each, at less expense.
 
+        @return: whether they left; if not, they wait for consent, or for a path.
         @raise LocalUsageError: when one of them would be taken for STUN.
         """
         if anySTUN(datagrams):
             raise LocalUsageError("a datagram that looks like STUN cannot share a port with it")
         now = self._clock.seconds()
-        address = None if self._writeMany is None else self._agent.passMany(now)
-        if address is None:
+        left = self._flow.send(datagrams, now)
+        if not left:
             for data in datagrams:
                 self._agent.write(data, now)
-        else:
-            self._transmitMany(datagrams, address)
-        self._pump.drain()
+            self._pump.drain()
+        return left
 
     def probe(self) -> None:
         """
@@ -204,13 +211,6 @@ class Punch:
         """
         self._agent.probe(self._clock.seconds())
         self._pump.drain()
-
-    @property
-    def flowing(self) -> bool:
-        """
-        Whether a datagram written now would leave without waiting for consent.
-        """
-        return self._agent.isFlowing(self._clock.seconds())
 
     def signalReceived(self, data: bytes) -> None:
         """
@@ -343,14 +343,13 @@ class Punch:
 
         @return: whether they are this session's; if not, each may be yet.
         """
-        receiver = self._receiver
-        if receiver is None or not self._agent.hears(address, self._clock.seconds()):
+        receive = self._receiveMany
+        if receive is None:
             return False
-        if IBatchPathReceiver.providedBy(receiver):
-            self._tell(lambda: receiver.datagramsReceived(datagrams))
-        else:
-            for data in datagrams:
-                self._deliverData(data)
+        now = self._clock.seconds()
+        if not self._flow.hears(address, now):
+            return False
+        self._tell(receive, datagrams)
         return True
 
     def claim(self, address: HostPort) -> int:
@@ -380,6 +379,7 @@ class Punch:
         ways = self._ways = self._ways or {}
         former = ways.get(address)
         ways[address] = port
+        self._flow.forget()
         if self.receiveMessage(message, length, address):
             self._adopted(port)
             return True
@@ -403,7 +403,7 @@ class Punch:
             self._sender(address)(data, address)
         except Exception as error:
             # No route, a full buffer, no socket of that family: lost, as datagrams are.
-            self.unsent += 1
+            self._flow.unsent += 1
             _log.debug("datagram to {address} not sent: {error}", address=address, error=error)
 
     def _sender(self, address: HostPort) -> Callable[[bytes, HostPort], object]:
@@ -420,21 +420,28 @@ class Punch:
                 self._primer = None
         return self._write
 
-    def _transmitMany(self, datagrams: Sequence[bytes], address: HostPort) -> None:
-        assert self._writeMany is not None
-        self._routes.sends(self, address)
-        way = None if self._ways is None else self._ways.get(address)
-        try:
-            (self._writeMany if way is None else way.writeMany)(datagrams, address)
-        except Exception as error:
-            self.unsent += len(datagrams)
-            _log.debug("datagrams to {address} not sent: {error}", address=address, error=error)
+    def _aim(self, target: HostPort) -> WriteMany:
+        """
+        Data is about to go to C{target}: its answers are for this session, and consent is renewed
+        earlier while it flows.
+
+        @return: what sends it.
+        """
+        self._routes.sends(self, target)
+        self._pump.drain()
+        way = None if self._ways is None else self._ways.get(target)
+        return self._writeMany if way is None else way.writeMany
+
+    def _receiveSingly(self, datagrams: Sequence[bytes]) -> None:
+        for data in datagrams:
+            self._deliverData(data)
 
     def _deliver(self, event: Event) -> None:
+        self._flow.forget()
         if isinstance(event, DataReceived):
             self._deliverData(event.data)
         elif isinstance(event, SignalQueued):
-            self._tell(lambda: self._sendSignal(encodeSignal(event.signal)))
+            self._tell(self._sendSignal, encodeSignal(event.signal))
         elif isinstance(event, PathOpened):
             self.openedAfter = self._clock.seconds() - self._startedAt
             self._stopClimbing()
@@ -447,7 +454,7 @@ class Punch:
             if IBatchPathReceiver.providedBy(receiver):
                 self._tell(lambda: receiver.pathConfirmed(event.answered))
         else:
-            self._over(_asFailure(event, self.openedAfter is not None))
+            self._over(asFailure(event, self.openedAfter is not None))
 
     def _deliverData(self, data: bytes) -> None:
         receiver = self._receiver
@@ -455,7 +462,7 @@ class Punch:
             self._unread.append(data)
             del self._unread[:-_UNREAD_LIMIT]
         else:
-            self._tell(lambda: receiver.datagramReceived(data))
+            self._tell(receiver.datagramReceived, data)
 
     def _abandoned(self) -> None:
         self.fail(Failure(CancelledError()), "the caller gave up")
@@ -467,32 +474,25 @@ class Punch:
         self._stopClimbing()
         for port in (self._ways or {}).values():
             port.stopListening()
+        self._flow.forget()
         self._pump.stop()
         self._routes.forget(self)
         self._ended.settle(failure.value)
         self._opened.settle(failure)
         receiver = self._receiver
         if receiver is not None and self.openedAfter is not None:
-            self._tell(lambda: receiver.pathLost(failure))
+            self._tell(receiver.pathLost, failure)
 
     def _stopClimbing(self) -> None:
         expedition, self._expedition = self._expedition, None
         if expedition is not None:
             expedition.stop()
 
-    def _tell(self, call: Callable[[], object]) -> None:
+    def _tell(self, call: Callable[..., object], *arguments: object) -> None:
         """
         Call the application; what it raises is its own bug, and must not end the path.
         """
         try:
-            call()
+            call(*arguments)
         except Exception:
             _log.failure("the application failed while it was told of a path")
-
-
-def _asFailure(event: SessionEnded, opened: bool) -> Failure:
-    if opened:
-        return Failure(PathLost(event.reason))
-    if event.kind is EndKind.LEFT:
-        return Failure(PeerUnreachable(event.reason))
-    return Failure(PunchFailed(event.reason, event.elapsed, event.checks))

@@ -30,7 +30,8 @@ from p2ptwist.core.nat import NATBehavior
 from p2ptwist.core.stun.message import Message, MessageClass, anySTUN, decode, isSTUN
 from p2ptwist.net.climb import Gear
 from p2ptwist.net.datagramport import DatagramPort
-from p2ptwist.net.punch import Punch, WriteMany
+from p2ptwist.net.flow import WriteMany
+from p2ptwist.net.punch import Punch
 from p2ptwist.net.routes import Routes
 
 __all__ = ["Punch", "Puncher", "isOffer"]
@@ -67,7 +68,7 @@ class Puncher:
         self.unknown = 0
         self._clock = clock
         self._write = write
-        self._writeMany = writeMany
+        self._writeMany = self._writeEach if writeMany is None else writeMany
         self._randomBytes = randomBytes
         self._routes: Routes[Punch] = Routes()
         self.gear: Gear | None = None
@@ -161,12 +162,12 @@ class Puncher:
         """
         Take datagrams that came to the port together, from one source.
 
+        @param address: with the host in canonical text, as
+            L{p2ptwist.net.datagramport.DatagramPort} gives it.
         @return: those that are the application's own.
         """
-        address = (canonicalHost(address[0]), address[1])
-        claims = self._routes.at(address)
-        single = len(claims) == 1 and not anySTUN(datagrams)
-        if single and claims[0].receiveMany(datagrams, address):
+        only = self._routes.only(address)
+        if only is not None and not anySTUN(datagrams) and only.receiveMany(datagrams, address):
             return ()
         return [data for data in datagrams if not self.datagramReceived(data, address)]
 
@@ -176,6 +177,10 @@ class Puncher:
         """
         for punch in self._routes.sessions():
             punch.close(reason)
+
+    def _writeEach(self, datagrams: Sequence[bytes], address: HostPort) -> None:
+        for data in datagrams:
+            self._write(data, address)
 
     def _register(self, agent: Agent, sendSignal: Callable[[bytes], object], climbs: bool) -> Punch:
         punch = Punch(

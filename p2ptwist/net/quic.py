@@ -57,10 +57,11 @@ class HandshakeDone:
     peerKey: bytes | None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class StreamReceived:
     """
-    Bytes of a stream, in order.
+    Bytes of a stream, in order.  Not frozen as the others are, which takes three times as long to
+    make: there is one for each datagram.
 
     @ivar ended: whether they are the last.
     """
@@ -149,6 +150,8 @@ class QUIC:
     @ivar faults: how often the library raised where it should not.
     """
 
+    __slots__ = ("_called", "_connection", "_messagesWaiting", "_over", "faults")
+
     def __init__(self, connection: QuicConnection, called: bool) -> None:
         """
         Use L{callingQUIC} or L{calledQUIC}.
@@ -156,7 +159,6 @@ class QUIC:
         self.faults = 0
         self._connection = connection
         self._called = called
-        self._events: list[QUICEvent] = []
         self._messagesWaiting = 0
         self._over = False
         # The library reads the headers of all that it sends, for a log that it does not keep: a
@@ -168,20 +170,25 @@ class QUIC:
         """
         Take datagrams that came, over whatever path.  What is malformed or forged has no effect.
         """
-        faults = self.faults
-        receiveMany = self._connection.receive_many_datagrams
-        self._try(receiveMany, list(datagrams), VIRTUAL_ADDRESS, now)
-        if self.faults != faults and len(datagrams) > 1:
-            # One may have kept the library from those behind it; what comes twice changes nothing.
-            for datagram in datagrams:
-                self._try(self._connection.receive_datagram, datagram, VIRTUAL_ADDRESS, now)
-        self._collect()
+        try:
+            self._connection.receive_many_datagrams(list(datagrams), VIRTUAL_ADDRESS, now)
+        except BaseException as error:
+            self._failed(error)
+            if len(datagrams) > 1:
+                # One may have kept the library from those behind it; what comes twice changes
+                # nothing.
+                for datagram in datagrams:
+                    self._try(self._connection.receive_datagram, datagram, VIRTUAL_ADDRESS, now)
 
     def takeDatagrams(self, now: float) -> list[bytes]:
         """
         @return: everything there is to send at C{now}.
         """
-        datagrams = [data for data, _ in self._try(self._connection.datagrams_to_send, now) or ()]
+        try:
+            datagrams = [data for data, _ in self._connection.datagrams_to_send(now)]
+        except BaseException as error:
+            self._failed(error)
+            return []
         if self._messagesWaiting:
             # Datagrams of the application leave before streams.
             sent = sum(map(len, datagrams))
@@ -200,13 +207,22 @@ class QUIC:
         Do what is due.
         """
         self._try(self._connection.handle_timer, now)
-        self._collect()
 
     def pollEvent(self) -> QUICEvent | None:
         """
         @return: the next event.
         """
-        return self._events.pop(0) if self._events else None
+        connection = self._connection
+        while (event := connection.next_event()) is not None:
+            if isinstance(event, events.StreamDataReceived):
+                return StreamReceived(event.stream_id, event.data, event.end_stream)
+            translated = self._translate(event)
+            if translated is not None:
+                return translated
+        # The library tells of the other side's close only when it forgets the connection, three
+        # probe timeouts later.
+        closed = getattr(connection, "_close_event", None)
+        return None if closed is None else self._terminated(closed)
 
     def openStream(self) -> int:
         """
@@ -221,7 +237,10 @@ class QUIC:
 
         @param ended: whether they are the last.
         """
-        self._try(self._connection.send_stream_data, stream, data, ended)
+        try:
+            self._connection.send_stream_data(stream, data, ended)
+        except BaseException as error:
+            self._failed(error)
 
     def queued(self, stream: int | None = None) -> int:
         """
@@ -309,41 +328,29 @@ class QUIC:
         """
         try:
             return call(*arguments)
-        except Exception as error:
-            self._failed(error)
         except BaseException as error:
-            # What is wrong inside the library's core comes as an exception outside the usual tree.
-            if not isPanic(error):
-                raise
             self._failed(error)
-        return None
+            return None
 
     def _failed(self, error: BaseException) -> None:
+        """
+        Count what the library raised, and raise what did not come from it.
+        """
+        # What is wrong inside the library's core comes as an exception outside the usual tree.
+        if not isinstance(error, Exception) and not isPanic(error):
+            raise error
         self.faults += 1
         _log.debug("QUIC would not: {error!r}", error=error)
 
-    def _collect(self) -> None:
-        while (event := self._connection.next_event()) is not None:
-            translated = self._translate(event)
-            if translated is not None:
-                self._events.append(translated)
-        # The library tells of the other side's close only when it forgets the connection, three
-        # probe timeouts later.
-        closed = getattr(self._connection, "_close_event", None)
-        if closed is not None:
-            self._terminated(closed)
-
-    def _terminated(self, event: events.ConnectionTerminated) -> None:
-        if not self._over:
-            self._over = True
-            # Only CONNECTION_CLOSE of the transport names the frame that it is about.
-            byApplication = event.frame_type is None
-            reason = event.reason_phrase
-            self._events.append(Terminated(event.error_code, reason, byApplication))
+    def _terminated(self, event: events.ConnectionTerminated) -> Terminated | None:
+        if self._over:
+            return None
+        self._over = True
+        # Only CONNECTION_CLOSE of the transport names the frame that it is about.
+        byApplication = event.frame_type is None
+        return Terminated(event.error_code, event.reason_phrase, byApplication)
 
     def _translate(self, event: events.QuicEvent) -> QUICEvent | None:
-        if isinstance(event, events.StreamDataReceived):
-            return StreamReceived(event.stream_id, event.data, event.end_stream)
         if isinstance(event, events.DatagramFrameReceived):
             return MessageReceived(event.data)
         if isinstance(event, events.HandshakeCompleted):
@@ -355,7 +362,7 @@ class QUIC:
         if isinstance(event, events.StopSendingReceived):
             return StreamStopped(event.stream_id, event.error_code)
         if isinstance(event, events.ConnectionTerminated):
-            self._terminated(event)
+            return self._terminated(event)
         return None
 
     def _peerKey(self) -> bytes:

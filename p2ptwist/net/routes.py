@@ -55,6 +55,13 @@ class Routes(Generic[SessionT]):
         """
         return list(reversed(self._byAddress.get(address, {})))
 
+    def only(self, address: HostPort) -> SessionT | None:
+        """
+        @return: the session that sends to C{address}, if there is exactly one.
+        """
+        sharing = self._byAddress.get(address, ())
+        return next(iter(sharing)) if len(sharing) == 1 else None
+
     def named(self, fragment: bytes) -> SessionT | None:
         """
         @return: the session that checks with that fragment are for.

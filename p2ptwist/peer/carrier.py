@@ -209,13 +209,12 @@ class Carrier:
         Send datagrams on the path, or the paths, of this moment.
         """
         now = self._clock.seconds()
-        route = self._selector.route(now)
-        direct = self._direct
+        selector, direct = self._selector, self._direct
+        route = selector.route(now)
         if direct is not None and route is not Route.RELAYED:
-            if not direct.flowing:
+            if not direct.writeMany(datagrams):
                 # Consent has to be renewed first, which takes a round trip.
                 route = Route.BOTH
-            direct.writeMany(datagrams)
             self._watch.sent(now)
         if route is not Route.DIRECT:
             self._relay(datagrams)

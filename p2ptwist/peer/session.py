@@ -34,6 +34,7 @@ from p2ptwist.core.session.control import (
 from p2ptwist.core.session.credit import EARLY_DATAGRAM_LIMIT, EarlyCredit
 from p2ptwist.core.session.errors import SessionViolation
 from p2ptwist.errors import SessionLost, SessionRefused
+from p2ptwist.net.deadline import DeadlineTimer
 from p2ptwist.net.latch import Latch
 from p2ptwist.net.quic import (
     CONTROL_STREAM,
@@ -56,6 +57,7 @@ from p2ptwist.peer.stream import Stream
 from p2ptwist.peer.vigil import Vigil
 
 HANDSHAKE_LIMIT = 10.0  # seconds until the other side must have proved who it is
+_STREAM_EVENTS = (StreamReceived, StreamAborted, StreamStopped)
 
 _log = Logger()
 
@@ -95,16 +97,14 @@ class Session:
         self.calling = isinstance(admission, CallerAdmission)
         self._control = ControlDecoder()
         # What QUIC may have to keep of a caller that nobody knows, holes included.
-        self._earlyDatagrams = EarlyCredit(EARLY_DATAGRAM_LIMIT)
-        if self.calling:
-            self._earlyDatagrams.lift()
+        self._early = None if self.calling else EarlyCredit(EARLY_DATAGRAM_LIMIT)
         self._streams = SessionStreams(self, quic, self.calling)
         self._ready: Latch[Session] = Latch()
         self._over: Latch[Exception] = Latch()
         self._flushCall: IDelayedCall | None = None
         self._turning = False  # what streams have written is not with QUIC's datagrams yet
         self._answering = False
-        self._timer: IDelayedCall | None = None
+        self._timer = DeadlineTimer(clock, quic.deadline, self._due)
         self._limit: IDelayedCall | None = clock.callLater(HANDSHAKE_LIMIT, self._late)
         self._vigil = Vigil(clock, quic.isSettled, self.nudge, self._lulled, self.lose)
         self._ended = False
@@ -165,28 +165,20 @@ class Session:
         """
         Take datagrams that came, on whatever path.
         """
-        if self._ended:
-            return
-        try:
-            self._earlyDatagrams.receive(sum(map(len, datagrams)))
-        except SessionViolation as violation:
-            self._violated(violation)
-            return
-        now = self._clock.seconds()
-        self._quic.receive(datagrams, now)
-        self._vigil.heard(now)
-        self._process()
+        if not self._ended:
+            self._process(self._clock.seconds(), datagrams)
+            self.wakeUp()
 
     def receiveAll(self, datagrams: Sequence[bytes]) -> None:
         """
         Take datagrams that came, when no more of them wait: they are answered at once.
         """
-        self._answering = True
-        try:
-            self.receive(datagrams)
-        finally:
-            self._answering = False
-        if self._flushCall is None:
+        if not self._ended:
+            self._answering = True
+            try:
+                self._process(self._clock.seconds(), datagrams)
+            finally:
+                self._answering = False
             self._flush()
 
     def openStream(
@@ -258,9 +250,10 @@ class Session:
         """
         Flush once this turn of the reactor is over, so that what came is answered together.
         """
+        if self._answering or self._flushCall is not None:
+            return
         # Of a session that is over some streams may still be read.
-        lives = not self._ended or len(self._streams) > 0
-        if self._flushCall is None and not self._answering and lives:
+        if not self._ended or len(self._streams) > 0:
             self._flushCall = self._clock.callLater(0.0, self._flushDue)
 
     def address(self, service: str, *, own: bool) -> PeerAddress:
@@ -281,19 +274,23 @@ class Session:
 
     # What comes.
 
-    def _process(self) -> None:
+    def _process(self, now: float, datagrams: Sequence[bytes] = ()) -> None:
         try:
-            while (event := self._quic.pollEvent()) is not None and not self._ended:
-                self._handle(event)
+            if datagrams:
+                if self._early is not None:
+                    self._early.receive(sum(map(len, datagrams)))
+                self._quic.receive(datagrams, now)
+                self._vigil.heard(now)
+            while not self._ended and (event := self._quic.pollEvent()) is not None:
+                self._handle(event, now)
         except SessionViolation as violation:
             self._violated(violation)
         except MalformedFrame as error:
             self._violated(SessionViolation(CloseCode.PROTOCOL, str(error)))
-        self.wakeUp()
 
-    def _handle(self, event: QUICEvent) -> None:
-        if isinstance(event, StreamReceived | StreamAborted | StreamStopped):
-            self._vigil.fed(self._clock.seconds())
+    def _handle(self, event: QUICEvent, now: float) -> None:
+        if isinstance(event, _STREAM_EVENTS):
+            self._vigil.fed(now)
             if event.stream == CONTROL_STREAM:
                 self._receiveControl(event)
             elif self._admission.state is AdmissionState.UNCERTIFIED:
@@ -301,7 +298,7 @@ class Session:
             else:
                 self._streams.received(event)
         elif isinstance(event, MessageReceived):
-            self._vigil.fed(self._clock.seconds())
+            self._vigil.fed(now)
             if self.admitted:
                 self._owner.messageReceived(self, event.data)
         elif isinstance(event, HandshakeDone):
@@ -349,7 +346,7 @@ class Session:
         self._ready.settle(self)
         for traffic in kept:
             self._receiveTraffic(traffic)
-        self._earlyDatagrams.lift()
+        self._early = None
         self._streams.admitted()
 
     def _stopLimit(self) -> None:
@@ -374,13 +371,16 @@ class Session:
         self._flush()
 
     def _flush(self) -> None:
-        self._turning = True
-        self._streams.turn()
-        self._turning = False
+        if self._streams.waiting:
+            self._turning = True
+            self._streams.turn()
+            self._turning = False
         if self._ended:
             return  # before, or by the application
-        self._transmit(self._clock.seconds())
-        self._rearm()
+        now = self._clock.seconds()
+        self._transmit(now)
+        if not self._ended:
+            self._timer.look(now)
 
     def _transmit(self, now: float) -> None:
         datagrams = self._quic.takeDatagrams(now)
@@ -389,22 +389,9 @@ class Session:
             if self.admitted:
                 self._vigil.sent(now)
 
-    def _rearm(self) -> None:
-        deadline = self._quic.deadline()
-        if deadline is None or self._ended:
-            return
-        delay = max(0.0, deadline - self._clock.seconds())
-        if self._timer is None:
-            self._timer = self._clock.callLater(delay, self._due)
-        else:
-            self._timer.reset(delay)
-
-    def _due(self) -> None:
-        self._timer = None
-        deadline = self._quic.deadline()
-        now = self._clock.seconds()
-        self._quic.handleTimeout(now if deadline is None else max(now, deadline))
-        self._process()
+    def _due(self, now: float) -> None:
+        self._quic.handleTimeout(now)
+        self._process(now)
         self._flush()
 
     # The end.
@@ -488,10 +475,11 @@ class Session:
         self._ended = True
         self._admission.end()
         self._vigil.stop()
-        for call in (self._flushCall, self._timer, self._limit):
+        self._timer.stop()
+        for call in (self._flushCall, self._limit):
             if call is not None and call.active():
                 call.cancel()
-        self._flushCall = self._timer = self._limit = None
+        self._flushCall = self._limit = None
         self.carrier.close("the session ended")
         self._answering = False
         self._streams.end(Failure(reason), whole=whole)

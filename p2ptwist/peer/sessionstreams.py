@@ -120,6 +120,10 @@ class SessionStreams:
 
         @raise SessionViolation: when it may not.
         """
+        stream = self._table.get(event.stream)
+        if stream is not None and isinstance(event, StreamReceived):
+            stream.received(event.data, event.ended)
+            return
         if self._calling or self._early.lifted:
             self._process(event)
             return
@@ -180,6 +184,13 @@ class SessionStreams:
         C{stream} has something to send.
         """
         self._waking[stream] = None
+        self._host.wakeUp()
+
+    def send(self, stream: Stream, data: bytes) -> None:
+        """
+        Send bytes of C{stream}.
+        """
+        self._quic.send(stream.number, data)
         self._host.wakeUp()
 
     def grant(self, stream: Stream, offset: int) -> None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable
-from functools import partial
 from typing import Any
 
 from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionLost
@@ -30,6 +29,7 @@ from p2ptwist.core.session.control import CloseCode
 from p2ptwist.core.session.credit import ReceiveCredit, SendCredit
 from p2ptwist.errors import StreamRefused
 from p2ptwist.peer.address import PeerAddress
+from p2ptwist.peer.outgoing import Outgoing
 from p2ptwist.peer.streamhost import StreamHost, StreamSender
 
 PAUSE_ABOVE = 64 * 1024  # bytes that wait here before a producer is told to pause; as Twisted's TCP
@@ -37,6 +37,7 @@ PAUSE_ABOVE = 64 * 1024  # bytes that wait here before a producer is told to pau
 QUEUE_LIMIT = 256 * 1024
 ABORTED = 0  # the code of a stream that was given up; the session's close codes begin at 1
 
+_BYTES = (bytes, bytearray, memoryview)
 _log = Logger()
 
 
@@ -64,14 +65,15 @@ class Stream:
         self.number = number
         self.service = service
         self.connected = False
-        self.whenEnded: Callable[[], object] = lambda: None
+        self.whenEnded: Callable[[], object] = _nothing
         self._host = host
         self._protocol: IProtocol | None = None
         self._send = sendCredit
         self._receive = receiveCredit
-        self._outgoing: deque[memoryview] = deque()
-        self._outgoingSize = 0
-        self._incoming: deque[bytes] = deque()
+        self._outgoing = Outgoing()
+        self._room = 0  # bytes that QUIC takes before it is asked again how much it holds
+        # What the application has not taken; C{None} for nothing, as an empty one has 760 bytes.
+        self._incoming: deque[bytes] | None = None
         self._finishing = False  # nothing more is written
         self._finished = False  # and QUIC knows
         self._ending: Failure | None = None  # the protocol is to be told at the next turn
@@ -91,7 +93,7 @@ class Stream:
         """
         self._protocol = protocol
         self.connected = True
-        self._guarded(lambda: protocol.makeConnection(self))
+        self._guarded(protocol.makeConnection, self)
         self._deliver()
 
     # ITransport
@@ -100,15 +102,19 @@ class Stream:
         """
         Send bytes; after the end they are dropped, as on every transport.
         """
-        if not isinstance(data, bytes | bytearray | memoryview):
+        if not isinstance(data, _BYTES):
             raise TypeError(f"a stream carries bytes, not {type(data).__name__}")
         if self._finishing or self._lost or not data:
             return
-        # A view, so that taking it in pieces copies nothing; of bytes, which cannot change.
-        self._outgoing.append(memoryview(bytes(data)))
-        self._outgoingSize += len(data)
+        size = len(data)
+        straight = size <= self._room and not self._outgoing.size and self._producer is None
+        if straight and self._send.take(size):
+            self._room -= size
+            self._host.send(self, data)
+            return
+        self._outgoing.append(bytes(data))  # which cannot change
         self._host.wake(self)
-        if self._outgoingSize > PAUSE_ABOVE:
+        if self._outgoing.size > PAUSE_ABOVE:
             self._pauseProducer()
 
     def writeSequence(self, data: Iterable[bytes]) -> None:
@@ -172,7 +178,7 @@ class Stream:
         self._producer, self._streaming, self._producerPaused = producer, streaming, False
         if not streaming:
             self._guarded(self._producer.resumeProducing)
-        elif self._outgoingSize > PAUSE_ABOVE:
+        elif self._outgoing.size > PAUSE_ABOVE:
             self._pauseProducer()
 
     def unregisterProducer(self) -> None:
@@ -222,7 +228,7 @@ class Stream:
             self._transmit(sender)
         if self._ending is not None:
             self.end(self._ending)
-        return bool(self._outgoing)
+        return self._outgoing.size > 0
 
     def sendHeader(self, sender: StreamSender, header: bytes) -> None:
         """
@@ -244,7 +250,7 @@ class Stream:
         """
         The other side takes bytes up to C{offset}.
         """
-        if self._send.grant(offset) and (self._outgoing or self._finishing):
+        if self._send.grant(offset) and (self._outgoing.size or self._finishing):
             self._host.wake(self)
 
     def received(self, data: bytes, ended: bool) -> None:
@@ -258,8 +264,14 @@ class Stream:
             self._inputEnded = True
             self._receive.finish()
         if data and not (self._lost or self.disconnecting or self._ending):
-            self._incoming.append(data)
-        self._deliver()
+            if self._incoming is not None:
+                self._incoming.append(data)
+            elif self._paused or self._delivering or self._protocol is None:
+                self._incoming = deque((data,))
+            else:
+                self._hand(data)
+        if self._inputEnded or self._incoming is not None:
+            self._deliver()
 
     def aborted(self, code: int) -> None:
         """
@@ -291,7 +303,7 @@ class Stream:
             return
         self._host.abandon(self, ABORTED, sending=True, receiving=False)
         self._finished = self._finishing = True
-        self._discardOutgoing()
+        self._outgoing.clear()
         producer, self._producer = self._producer, None
         if producer is not None:
             self._guarded(producer.stopProducing)
@@ -307,10 +319,10 @@ class Stream:
             whole = self._inputEnded and self._finished
             self.end(Failure(ConnectionDone()) if whole else reason)
             return
-        clean = self._finished or (self._finishing and not self._outgoing)
+        clean = self._finished or (self._finishing and not self._outgoing.size)
         self._farewell = Failure(ConnectionDone()) if clean else reason
         self._finishing = self._finished = True
-        self._discardOutgoing()
+        self._outgoing.clear()
         producer, self._producer = self._producer, None
         if producer is not None:
             self._guarded(producer.stopProducing)
@@ -324,7 +336,7 @@ class Stream:
             return
         reason = self._ending or reason
         self._lost = True
-        self._discardOutgoing()
+        self._outgoing.clear()
         self._stopReading()
         producer, self._producer = self._producer, None
         if producer is not None:
@@ -332,30 +344,14 @@ class Stream:
         protocol, self._protocol = self._protocol, None
         if protocol is not None:
             self.connected = False
-            self._guarded(lambda: protocol.connectionLost(reason))
+            self._guarded(protocol.connectionLost, reason)
         self._host.forget(self)
         self._guarded(self.whenEnded)
 
     # Inside.
 
-    def _take(self, room: int) -> memoryview:
-        """
-        @return: the next bytes to send, at most C{room}.
-        """
-        piece = self._outgoing.popleft()
-        if len(piece) > room:
-            self._outgoing.appendleft(piece[room:])
-            piece = piece[:room]
-        self._outgoingSize -= len(piece)
-        self._send.spend(len(piece))
-        return piece
-
-    def _discardOutgoing(self) -> None:
-        self._outgoing.clear()
-        self._outgoingSize = 0
-
     def _stopReading(self) -> None:
-        self._incoming.clear()
+        self._incoming = None
         self._receive.close()
 
     def _finish(self) -> None:
@@ -372,21 +368,26 @@ class Stream:
             )
         self.disconnecting = self._finishing = self._finished = True
         self._ending = self._ending or reason
-        self._discardOutgoing()
+        self._outgoing.clear()
         self._stopReading()
         self._host.wake(self)
 
     def _transmit(self, sender: StreamSender) -> None:
-        while self._outgoing:
-            room = min(self._send.available, QUEUE_LIMIT - sender.queued(self.number))
+        while self._outgoing.size:
+            if self._room < self._outgoing.size:
+                self._room = QUEUE_LIMIT - sender.queued(self.number)
+            room = min(self._send.available, self._room)
             if room <= 0:
                 return
-            sender.send(self.number, self._take(room))
+            piece = self._outgoing.take(room)
+            self._room -= len(piece)
+            self._send.spend(len(piece))
+            sender.send(self.number, piece)
         if not self._finishing:
             self._resumeProducer()
             if self.disconnecting and not self._awaitsProducer():
                 self._finishing = True
-        if not self._finishing or self._outgoing:
+        if not self._finishing or self._outgoing.size:
             return
         if not self._finished:
             self._finished = True
@@ -406,18 +407,29 @@ class Stream:
             self._guarded(protocol.writeConnectionLost)
 
     def _deliver(self) -> None:
-        if self._delivering or self._protocol is None:
+        """
+        Deliver what waits, as long as the application takes it.
+        """
+        if self._delivering or self._paused or self._protocol is None:
             return
-        self._delivering = True
         while self._incoming and not self._paused:
-            data = self._incoming.popleft()
-            offset = self._receive.consume(len(data))
-            if offset is not None:
-                self._host.grant(self, offset)
-            self._guarded(partial(self._protocol.dataReceived, data))
+            self._hand(self._incoming.popleft())
+        if not self._incoming:
+            self._incoming = None
+            if self._inputEnded and not self._paused:
+                self._endInput()
+
+    def _hand(self, data: bytes) -> None:
+        assert self._protocol is not None
+        offset = self._receive.consume(len(data))
+        if offset is not None:
+            self._host.grant(self, offset)
+        self._delivering = True
+        try:
+            self._protocol.dataReceived(data)
+        except Exception:
+            self._failed()
         self._delivering = False
-        if self._inputEnded and not self._incoming and not self._paused:
-            self._endInput()
 
     def _endInput(self) -> None:
         if self._inputEndTold or self.disconnecting or self._protocol is None:
@@ -440,24 +452,30 @@ class Stream:
         @return: whether a producer has more to write before the end.  As on Twisted's transports,
             a push producer that may write, while nothing waits, has written what it wanted.
         """
-        waits = not self._streaming or self._producerPaused or bool(self._outgoing)
+        waits = not self._streaming or self._producerPaused or self._outgoing.size > 0
         return self._producer is not None and waits
 
     def _resumeProducer(self) -> None:
-        if self._producer is None or self._outgoing:
+        if self._producer is None or self._outgoing.size:
             return
         if not self._streaming or self._producerPaused:
             self._producerPaused = False
             self._guarded(self._producer.resumeProducing)
 
-    def _guarded(self, call: Callable[[], object]) -> None:
+    def _guarded(self, call: Callable[..., object], *arguments: object) -> None:
         """
         Call the application; as on every transport, what it raises ends the connection.
         """
         try:
-            call()
+            call(*arguments)
         except Exception:
-            failure = Failure()
-            _log.failure("a protocol failed, and its stream is aborted", failure)
-            if not self._lost and self._ending is None:
-                self._abort(failure)
+            self._failed()
+
+    def _failed(self) -> None:
+        failure = Failure()
+        _log.failure("a protocol failed, and its stream is aborted", failure)
+        if not self._lost and self._ending is None:
+            self._abort(failure)
+
+
+def _nothing() -> None: ...

@@ -22,6 +22,11 @@ class StreamHost(Protocol):
         C{stream} has something to send.
         """
 
+    def send(self, stream: Stream, data: bytes) -> None:
+        """
+        Send bytes of C{stream}, as soon as this turn of the reactor is over.
+        """
+
     def grant(self, stream: Stream, offset: int) -> None:
         """
         The other side may send up to C{offset}.

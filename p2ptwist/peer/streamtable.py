@@ -62,11 +62,12 @@ class StreamTable:
         self._theirs = 1 if calling else 0
         self._streams: dict[int, Stream] = {}
         self._headers: dict[int, bytes] = {}
-        self._stopped: set[int] = set()
+        # Dictionaries, as an empty set has 216 bytes, and sessions are many.
+        self._stopped: dict[int, None] = {}
         # All of their numbers below this one were opened, and some above it.  The called side's
         # first stream is the control stream, which is not in this table.
         self._below = _STEP + 1 if calling else 0
-        self._above: set[int] = set()
+        self._above: dict[int, None] = {}
 
     def __iter__(self) -> Iterator[Stream]:
         return iter(self._streams.values())
@@ -141,7 +142,7 @@ class StreamTable:
         @raise SessionViolation: as for L{open}.
         """
         self._headers.pop(number, None)
-        self._stopped.discard(number)
+        self._stopped.pop(number, None)
         if self._mayOpen(number):
             self._opened(number)
 
@@ -150,14 +151,14 @@ class StreamTable:
         The other side wants nothing on a stream that is not open.  Its header may still come.
         """
         if self._mayOpen(number) and len(self._stopped) < SKIPPED_LIMIT:
-            self._stopped.add(number)
+            self._stopped[number] = None
 
     def wasStopped(self, number: int) -> bool:
         """
         @return: whether a stream was unwanted before it was opened; asked once.
         """
         stopped = number in self._stopped
-        self._stopped.discard(number)
+        self._stopped.pop(number, None)
         return stopped
 
     def _mayOpen(self, number: int) -> bool:
@@ -169,7 +170,10 @@ class StreamTable:
             raise SessionViolation(
                 CloseCode.OVERFLOW, "too many streams above one without a header"
             )
-        self._above.add(number)
+        if number > self._below:
+            self._above[number] = None
+            return
+        self._below += _STEP
         while self._below in self._above:
-            self._above.remove(self._below)
+            del self._above[self._below]
             self._below += _STEP

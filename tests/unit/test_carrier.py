@@ -55,11 +55,12 @@ class Path:
         """
         return self.ended.when()
 
-    def writeMany(self, datagrams: Sequence[bytes]) -> None:
+    def writeMany(self, datagrams: Sequence[bytes]) -> bool:
         """
         Keep them.
         """
         self.sent += datagrams
+        return self.flowing
 
     def probe(self) -> None:
         """

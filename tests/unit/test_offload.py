@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import socket
 import sys
+from collections.abc import Callable
 from typing import Any, cast
 from unittest import skipUnless
 
@@ -240,17 +241,19 @@ class ReaderTests(SynchronousTestCase):
             self.addCleanup(sock.close)
         self.assertTrue(offloadSupported(self.socket))
         self.port, self.reactor = Port(self.socket), Readers()
-        self.batches: list[tuple[list[bytes], tuple[str, int]]] = []
+        self.batches: list[tuple[list[bytes], tuple[Any, ...]]] = []
+        self.answer: Callable[[], object] = lambda: None
         self.reader = SegmentReader(cast(Any, self.reactor), self.port, 10_000, self.deliver)
         self.senders = [SegmentSender(sock) for sock in others]
         self.sources = [sock.getsockname() for sock in others]
         self.there = self.socket.getsockname()
 
-    def deliver(self, datagrams: list[bytes], address: tuple[str, int]) -> None:
+    def deliver(self, datagrams: list[bytes], address: tuple[Any, ...]) -> None:
         """
-        Keep them; the letter S stops the reader.
+        Keep them, and answer; the letter S stops the reader.
         """
         self.batches.append((datagrams, address))
+        self.answer()
         if datagrams[0] == b"S":
             self.reader.stop()
 
@@ -267,25 +270,34 @@ class ReaderTests(SynchronousTestCase):
 
     def test_batches(self) -> None:
         """
-        What came in a row from one source is delivered together, in its order.
+        What came in a row from one source is delivered together, in its order, up to a datagram
+        that does not fill its path.
         """
         first, second = self.senders
-        first.send([b"a" * 100, b"b" * 100, b"c" * 7], self.there)
-        first.send([b"d"], self.there)
-        second.send([b"e", b"f"], self.there)
-        first.send([b"g"], self.there)
+        a, b, c, d = (bytes([letter]) * 1200 for letter in b"abcd")
+        first.send([a, b], self.there)
+        first.send([c], self.there)
+        second.send([d, b"end"], self.there)
+        second.send([b"more"], self.there)
+        first.send([a], self.there)
         self.reader.doRead()
         one, two = self.sources
         self.assertEqual(
             self.batches,
-            [
-                ([b"a" * 100, b"b" * 100, b"c" * 7, b"d"], one),
-                ([b"e", b"f"], two),
-                ([b"g"], one),
-            ],
+            [([a, b, c], one), ([d, b"end"], two), ([b"more"], two), ([a], one)],
         )
         self.reader.doRead()
-        self.assertEqual(len(self.batches), 3)
+        self.assertEqual(len(self.batches), 4)
+
+    def test_answered(self) -> None:
+        """
+        What comes because a short datagram was delivered is read before the reactor has its turn,
+        but not for ever.
+        """
+        self.answer = lambda: self.senders[0].send([b"again"], self.there)
+        self.answer()
+        self.reader.doRead()
+        self.assertEqual([batch for batch, _ in self.batches], [[b"again"]] * 10)
 
     def test_turns(self) -> None:
         """
@@ -294,8 +306,8 @@ class ReaderTests(SynchronousTestCase):
         for number in range(30):
             self.senders[0].send([bytes([number]) * 1000], self.there)
         self.reader.doRead()
-        self.assertEqual([len(batch) for batch, _ in self.batches], [10])
-        while len(self.batches) < 3:
+        self.assertEqual([len(batch) for batch, _ in self.batches], [5])
+        while len(self.batches) < 6:
             self.reader.doRead()
         numbers = [data[0] for batch, _ in self.batches for data in batch]
         self.assertEqual(numbers, list(range(30)))

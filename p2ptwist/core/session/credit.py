@@ -109,6 +109,24 @@ class SendCredit:
         if self._early is not None:
             self._early.spend(count)
 
+    def take(self, count: int) -> bool:
+        """
+        Send C{count} bytes, or nothing.
+
+        @return: whether they are allowed.
+        """
+        if self._early is not None:
+            if count > self.available:
+                return False
+            self.spend(count)
+            if self._early.lifted:
+                self._early = None
+            return True
+        if self.sent + count > self.granted:
+            return False
+        self.sent += count
+        return True
+
     def grant(self, offset: int) -> bool:
         """
         The receiver granted everything below C{offset}.  A grant is never taken back: a lower one
@@ -203,8 +221,12 @@ class ReceiveCredit:
             waiting = self.received - self.consumed
             raise LocalUsageError(f"{count} bytes consumed, and {waiting} were there")
         self.consumed += count
-        self._settle()
-        return None if self._finished else self._nextGrant()
+        if self._borrowed:
+            self._settle()
+        # Not before half the window is consumed, whatever the budget says.
+        if self._finished or 2 * (self.granted - self.consumed) > self._window:
+            return None
+        return self._nextGrant()
 
     def finish(self) -> None:
         """

@@ -145,7 +145,8 @@ class PathSelector:
         if self._openedAt is not None:
             self._heard = True
             self._waitingSince = self._relayedSince = None
-            self._become(PathKind.DIRECT, now)
+            if self.kind is not PathKind.DIRECT:
+                self._become(PathKind.DIRECT, now)
 
     def heardRelayed(self, now: float) -> None:
         """

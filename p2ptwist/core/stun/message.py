@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import enum
 import hmac
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from hashlib import md5
 from struct import Struct
@@ -196,12 +196,12 @@ def isSTUN(datagram: bytes) -> bool:
     )
 
 
-def anySTUN(datagrams: Iterable[bytes]) -> bool:
+def anySTUN(datagrams: Collection[bytes]) -> bool:
     """
     @return: whether one of C{datagrams} would be taken for STUN.
     """
-    # By the first byte at first, which nearly always settles it: RFC 7983.
-    return any(data[:1] < b"\x04" and isSTUN(data) for data in datagrams)
+    # By the smallest first byte at first, which nearly always settles it for all: RFC 7983.
+    return min(datagrams, default=b"") < b"\x04" and any(map(isSTUN, datagrams))
 
 
 def decode(datagram: bytes, *, requireFingerprint: bool = False) -> Message:
