@@ -49,11 +49,9 @@ class MappingEntry:
     @ivar expires: when it is forgotten unless it is used.
     @ivar end: when it is forgotten anyway.
     @ivar remote: the one remote address that it is for, where the inside sees it as another one.
-    @ivar alias: as which the inside sees it.
     """
 
     __slots__ = (
-        "alias",
         "end",
         "expires",
         "external",
@@ -74,8 +72,21 @@ class MappingEntry:
         self.expires = 0.0
         self.end = end
         self.remote: HostPort | None = None
-        self.alias: HostPort | None = None
         self.sessions: dict[Key, Session] = {}
+
+    @property
+    def alias(self) -> HostPort | None:
+        """
+        As which the inside sees L{remote}.
+        """
+        return None if self.remote is None else (str(self.key[1]), int(self.key[2]))
+
+    @property
+    def slot(self) -> Key:
+        """
+        The key that no other mapping of the same external address has.
+        """
+        return self.key if self.remote is None else singleFlow(self.remote)
 
     def isSingleFlow(self) -> bool:
         """

@@ -7,7 +7,7 @@ It is pure: it is told the time, and is asked about addresses.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from random import Random
 
 from p2ptwist.core.address import HostPort
@@ -51,7 +51,7 @@ class NATTable:
         self._byHost: dict[str, dict[MappingEntry, None]] = {}
         self._singleFlows = 0
         self._byInside: dict[tuple[Protocol, HostPort, Key], MappingEntry] = {}
-        self._byExternal: dict[tuple[Protocol, HostPort], list[MappingEntry]] = {}
+        self._byExternal: dict[tuple[Protocol, HostPort], dict[Key, MappingEntry]] = {}
         # Flows of the router's own stack (Uninvited.ACCEPT), and when each is forgotten.
         self._ownFlows: dict[tuple[Protocol, HostPort, HostPort], float] = {}
         # The part of a remote address that counts: that many of its host and port.
@@ -134,7 +134,7 @@ class NATTable:
         forward = self.forwards.ofExternal(protocol, external, now)
         if forward is not None and forward.inside != inside:
             return False
-        sharing = self._byExternal.get((protocol, external), ())
+        sharing = self._byExternal.get((protocol, external), {}).values()
         return all(each.inside == inside or each.expires <= now for each in sharing)
 
     def errorFor(
@@ -195,10 +195,7 @@ class NATTable:
 
     def _live(self, key: tuple[Protocol, HostPort, Key], now: float) -> MappingEntry | None:
         entry = self._byInside.get(key)
-        if entry is not None and entry.expires <= now:
-            self._forget(entry)
-            return None
-        return entry
+        return entry if entry is not None and self._isAlive(entry, now) else None
 
     def _create(
         self, protocol: Protocol, inside: HostPort, remote: HostPort, now: float
@@ -218,14 +215,23 @@ class NATTable:
         return self._remember(protocol, inside, external, key, now)
 
     def _remember(
-        self, protocol: Protocol, inside: HostPort, external: HostPort, key: Key, now: float
+        self,
+        protocol: Protocol,
+        inside: HostPort,
+        external: HostPort,
+        key: Key,
+        now: float,
+        aliased: HostPort | None = None,
     ) -> MappingEntry:
         life = self.nat.udpLife
         limited = life is not None and protocol is Protocol.UDP
         end = now + self._random.uniform(*life) if life and limited else math.inf
         entry = MappingEntry(protocol, inside, external, key, end)
+        entry.remote = aliased
+        self._clear(self._byInside.get((protocol, inside, key)))
+        self._clear(self._byExternal.get((protocol, external), {}).get(entry.slot))
         self._byInside[protocol, inside, key] = entry
-        self._byExternal.setdefault((protocol, external), []).append(entry)
+        self._byExternal.setdefault((protocol, external), {})[entry.slot] = entry
         self._byHost.setdefault(inside[0], {})[entry] = None
         self._singleFlows += entry.isSingleFlow()
         return entry
@@ -267,21 +273,41 @@ class NATTable:
         forward = self.forwards.ofExternal(protocol, external, now) if self.forwards else None
         if forward is not None and forward.inside != inside:
             return False
-        for entry in list(self._byExternal.get((protocol, external), ())):
-            if entry.expires <= now:
-                self._forget(entry)
-            elif entry.inside == inside and entry.isSingleFlow():
-                continue  # a flow of the explicit mapping that this one may share a port with
-            elif not self.nat.portOverloading or entry.key == key:
-                return False
+        sharing = self._byExternal.get((protocol, external))
+        if sharing is None:
+            return True
+        if not self.nat.portOverloading:
+            # The flows of the explicit mapping of one inside address may share its port.
+            rivals = [e for e in sharing.values() if e.inside != inside or not e.isSingleFlow()]
+        elif self._singleFlows and self._mappingKey[protocol] < len(remote):
+            # This mapping is for more than the flow that another one may be for.
+            keys = (key, remote[: self._mappingKey[protocol]])
+            rivals = [e for e in sharing.values() if e.key in keys or e.isSingleFlow()]
+        else:
+            # Only whole flows exclude each other.
+            places = (remote[: self._mappingKey[protocol]], singleFlow(remote))
+            rivals = [sharing[place] for place in places if place in sharing]
+        return not any([self._isAlive(entry, now) for entry in rivals])
+
+    def _isAlive(self, entry: MappingEntry, now: float) -> bool:
+        if entry.expires <= now:
+            self._forget(entry)
+            return False
         return True
+
+    def _clear(self, stale: MappingEntry | None) -> None:
+        """
+        Make room for a new mapping where an old one, that is over, was not forgotten yet.
+        """
+        if stale is not None:
+            self._forget(stale)
 
     def _forget(self, entry: MappingEntry) -> None:
         del self._byInside[entry.protocol, entry.inside, entry.key]
         del self._byHost[entry.inside[0]][entry]
         self._singleFlows -= entry.isSingleFlow()
         sharing = self._byExternal[entry.protocol, entry.external]
-        sharing.remove(entry)
+        del sharing[entry.slot]
         if not sharing:
             del self._byExternal[entry.protocol, entry.external]
 
@@ -313,25 +339,30 @@ class NATTable:
             alias = (remote[0], self._random.randint(FIRST_ALIAS, LAST_ALIAS))
         if not self._makeRoom(forward.inside[0], now):
             return None
-        entry = self._forwardFlow(forward, alias or remote, now)
-        if alias is not None:
-            entry.alias, entry.remote = alias, remote
+        entry = self._forwardFlow(forward, remote, now, alias)
         return entry, self._newSession(entry, key, now, isInbound=True)
 
-    def _forwardFlow(self, forward: Forward, remote: HostPort, now: float) -> MappingEntry:
-        key = singleFlow(remote)
-        stale = self._byInside.get((forward.protocol, forward.inside, key))
-        if stale is not None:
-            self._forget(stale)
-        return self._remember(forward.protocol, forward.inside, forward.external, key, now)
+    def _forwardFlow(
+        self, forward: Forward, remote: HostPort, now: float, alias: HostPort | None = None
+    ) -> MappingEntry:
+        protocol, inside, key = forward.protocol, forward.inside, singleFlow(alias or remote)
+        aliased = remote if alias else None
+        return self._remember(protocol, inside, forward.external, key, now, aliased)
 
     def _findInbound(
         self, protocol: Protocol, external: HostPort, remote: HostPort, now: float
     ) -> tuple[MappingEntry, Session] | None:
-        key = remote[: self._filteringKey[protocol]]
-        for entry in self._byExternal.get((protocol, external), ()):
-            session = entry.sessions.get(key)
-            if entry.expires > now and session is not None and session.expires > now:
+        sharing = self._byExternal.get((protocol, external))
+        if sharing is None:
+            return None
+        key, mappingKey = remote[: self._filteringKey[protocol]], self._mappingKey[protocol]
+        entries: Iterable[MappingEntry | None] = sharing.values()
+        if len(sharing) > 1 and len(key) >= mappingKey:
+            # No other mapping can have been used towards this one.
+            entries = (sharing.get(remote[:mappingKey]), sharing.get(singleFlow(remote)))
+        for entry in entries:
+            session = entry.sessions.get(key) if entry else None
+            if entry and entry.expires > now and session and session.expires > now:
                 return entry, session
         return None
 

@@ -4,6 +4,8 @@ What ends the mappings of a simulated NAT before their time, and what is let in 
 
 from __future__ import annotations
 
+from random import Random
+
 from twisted.trial.unittest import SynchronousTestCase
 
 from p2ptwist.core.address import HostPort
@@ -325,3 +327,76 @@ class OwnFlowTests(SynchronousTestCase):
             for now in (20.0, 40.0, 100.0):
                 self.assertEqual(bench.out(ALICE, OTHER, now), changed)
                 self.assertEqual(bench.into(changed, OTHER, now), ALICE)
+
+
+class ConsistencyTests(SynchronousTestCase):
+    """
+    Whatever happens in whatever order.
+    """
+
+    def nat(self, random: Random) -> NAT:
+        """
+        @return: a NAT of any kind, with few ports and short lives.
+        """
+        filtering = random.choice(list(Filtering))
+        # Who shares a port can only be told apart by where packets come from.
+        mayShare = filtering is Filtering.ADDRESS_AND_PORT_DEPENDENT
+        return NAT(
+            mapping=random.choice(list(Mapping)),
+            filtering=filtering,
+            allocation=random.choice(list(PortAllocation)),
+            firstPort=5000,
+            lastPort=random.choice((5003, 5020)),
+            portOverloading=mayShare and random.random() < 0.5,
+            udpTimeout=random.choice((3.0, 30.0)),
+            udpLife=random.choice((None, (2.0, 9.0))),
+            refreshInbound=random.random() < 0.5,
+            maxMappings=random.choice((5, 1000)),
+            maxMappingsPerHost=random.choice((None, 3)),
+            whenFull=random.choice(list(WhenFull)),
+        )
+
+    def step(self, bench: Bench, random: Random, now: float) -> None:
+        """
+        Do something; what comes in at an address is for whoever it stands for.
+        """
+        inside = (f"192.168.1.{random.randint(2, 4)}", random.randint(5000, 5002))
+        external = (EXTERNAL, random.randint(5000, 5005))
+        remote = (f"192.0.2.{random.randint(1, 2)}", random.randint(1, 3))
+        table, what = bench.table, random.random()
+        if what < 0.5:
+            entry = table.outbound(UDP, inside, remote, b"", now)
+            if entry is not None and entry.alias is None:
+                back = table.inbound(UDP, entry.external, remote, b"", now)
+                isOwn = table._isOwnFlow(UDP, entry.external, remote, now)
+                self.assertTrue(isOwn or (back is not None and back.inside == inside), remote)
+        elif what < 0.9:
+            table.inbound(UDP, external, remote, b"", now)
+        elif what < 0.95 and table.mayForward(UDP, external, inside, now):
+            if table.forwards.ofInside(UDP, inside, now) is None:
+                mapsOutgoing = random.random() < 0.5
+                table.forwards.add(Forward(UDP, inside, external, now + 5.0, mapsOutgoing))
+        elif table.mappingOf(UDP, inside, remote, now) is None:
+            table.acceptUninvited(UDP, external, remote, now)
+
+    def check(self, bench: Bench) -> None:
+        """
+        All views of the table show the same.
+        """
+        table = bench.table
+        entries = set(table._byInside.values())
+        self.assertEqual(entries, {e for each in table._byExternal.values() for e in each.values()})
+        self.assertEqual(entries, {e for each in table._byHost.values() for e in each})
+        self.assertEqual(sum(e.isSingleFlow() for e in entries), table._singleFlows)
+
+    def test_seeds(self) -> None:
+        """
+        Nothing breaks.
+        """
+        for seed in range(300):
+            random = Random(seed)
+            bench, now = Bench(self.nat(random), seed), 0.0
+            for _ in range(120):
+                now += random.random()
+                self.step(bench, random, now)
+            self.check(bench)
