@@ -44,9 +44,14 @@ from p2ptwist.rendezvous.connections import addressOf
 from p2ptwist.rendezvous.linkconnection import LinkConnection
 from p2ptwist.rendezvous.linkendpoint import CONNECT_DELAY, namedHost, rendezvousEndpoint
 from p2ptwist.rendezvous.linklifecycle import LifecycleCore, makeLifecycle
+from p2ptwist.rendezvous.linkrace import raced
 from p2ptwist.rendezvous.linkreasons import outOfTime, reasonOfAttempt, reasonOfEnd
 
 __all__ = ["RendezvousLink", "Welcome", "rendezvousEndpoint"]
+
+# Seconds after which a connection that somebody waits for is tried once more: three round trips to
+# a node that is far away for a rendezvous node.
+HURRY_GAP = 0.25
 
 _log = Logger()
 
@@ -130,6 +135,7 @@ class RendezvousLink(Service):
         self._takeOver = True
         self._retryAfter = 0
         self._hurriesUntil = 0.0
+        self._hurries = False
         self._backoff = Backoff(self._jitter)
         self._welcome: Welcome | None = None
         self._stopped = False
@@ -272,8 +278,13 @@ class RendezvousLink(Service):
                 self._clock, claimant, self._jitter, self._eventReceived, self._connectionLost
             )
         )
-        # An endpoint's Deferred is generic in the protocol, which zope.interface cannot say.
-        attempt: Deferred[LinkConnection] = self._endpoint.connect(factory)  # type: ignore[assignment]
+
+        def connect() -> Deferred[LinkConnection]:
+            # An endpoint's Deferred is generic in the protocol, which zope.interface cannot say.
+            return self._endpoint.connect(factory)  # type: ignore[return-value]
+
+        attempt = raced(self._clock, connect, HURRY_GAP) if self._hurries else connect()
+        self._hurries = False
         attempt.addTimeout(CONNECT_DELAY, self._clock, onTimeoutCancel=outOfTime)
         return attempt.addErrback(self._attemptFailed)
 
@@ -285,6 +296,7 @@ class RendezvousLink(Service):
         if self._clock.seconds() < self._hurriesUntil and not retryAfter:
             # The way to the node changed, not the node: there is no crowd to wait for.
             self._hurriesUntil = 0.0
+            self._hurries = True
             return 0.0
         delay = self._backoff.next(retryAfter)
         _log.info(

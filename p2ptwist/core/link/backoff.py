@@ -13,6 +13,7 @@ BRISK_CAP = 4.0
 BRISK_ATTEMPTS = 12
 BACKOFF_CAP = 30.0  # seconds: whatever the node was doing, everybody is back within the next 30
 STEADY_AFTER = 30.0  # seconds; a link that lasted as long proves that the trouble is over
+_BRISK_PART = 0.5  # of the brisk waits: so no second has more than a third of all peers
 _SHORTEST_PART = 0.1  # of the longest wait: spreads 5,000 peers, and never tries again at once
 
 
@@ -41,10 +42,13 @@ class Backoff:
         @return: seconds to wait before it, never more than the cap.
         """
         longest = min(BACKOFF_FIRST * 2.0 ** min(self._attempts, 10), BRISK_CAP)
+        part = _SHORTEST_PART if self._attempts == 0 else _BRISK_PART
         patient = min(self._attempts - BRISK_ATTEMPTS, 10)
         if patient >= 0:
             longest = min(BRISK_CAP * 2.0 ** (patient + 1), BACKOFF_CAP)
+            part = _SHORTEST_PART
         self._attempts += 1
         if retryAfter:
             longest = min(max(longest, retryAfter), BACKOFF_CAP)
-        return self._jitter.uniform(_SHORTEST_PART * longest, longest)
+            part = _SHORTEST_PART
+        return self._jitter.uniform(part * longest, longest)
