@@ -28,6 +28,7 @@ from p2ptwist.interfaces import IPortMapper, IPortMapping
 from p2ptwist.net.announcements import Announcements
 from p2ptwist.net.gateways import defaultGateways
 from p2ptwist.net.hostaddresses import hostAddresses
+from p2ptwist.net.latch import Latch
 from p2ptwist.net.lease import Lease
 from p2ptwist.net.mappedport import MapperReport, PortMapping
 from p2ptwist.net.portmapper import natpmpMapper, pcpMapper, upnpMapper
@@ -95,6 +96,7 @@ class PortMappings(Service):
         self._observers: list[Callable[[IPortMapping], object]] = []
         self._reports: dict[tuple[str, str], MapperReport] = {}
         self._seen: frozenset[str] = frozenset()
+        self._settled: Latch[None] = Latch()
         self._announcements = Announcements(reactor, self._announced)
         self._checking = LoopingCall(self._check)
         self._checking.clock = reactor
@@ -145,6 +147,7 @@ class PortMappings(Service):
             for lease in tuple(mapping.leases.values()):
                 lease.ask()
             self._changed(mapping)
+        self._settle()
         return result
 
     def unmap(self, transport: str, port: int) -> Deferred[None]:
@@ -197,6 +200,13 @@ class PortMappings(Service):
             return True
         seen = [each for each in self._seen if not isIPv6(each)]
         return bool(seen) and not isIPv6(host) and host not in seen
+
+    def whenSettled(self) -> Deferred[None]:
+        """
+        @return: a Deferred that fires when every router has answered for what is mapped so far, or
+            was given up: three seconds from then at the latest.
+        """
+        return self._settled.when()
 
     def networkChanged(self) -> None:
         """
@@ -342,10 +352,21 @@ class PortMappings(Service):
             mapping.settle(mapping)
         elif self._network is not None and not mapping.asking:
             mapping.settle(mapping.failure())
+        self._settle()
         if mapping.externals != self._told.get(mapping, ()):
             self._told[mapping] = mapping.externals
             for observer in tuple(self._observers):
                 self._tell(observer, mapping)
+
+    def _settle(self) -> None:
+        """
+        See whether nobody is asked any more.
+        """
+        asking = any(mapping.asking for mapping in self._mappings.values())
+        if asking and self._settled.settled:
+            self._settled = Latch()
+        elif self._network is not None and not asking:
+            self._settled.settle(None)
 
     def _tell(self, observer: Callable[[IPortMapping], object], mapping: PortMapping) -> None:
         try:

@@ -8,13 +8,10 @@ from dataclasses import replace
 from random import Random
 from typing import Any
 
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError
 from twisted.internet.endpoints import TCP4ClientEndpoint
-from twisted.internet.protocol import DatagramProtocol, Factory, Protocol, ServerFactory
-from twisted.python.failure import Failure
-from twisted.trial.unittest import SynchronousTestCase
+from twisted.internet.protocol import Factory, Protocol, ServerFactory
 
-from p2ptwist.core.address import HostPort
 from p2ptwist.core.errors import LocalUsageError
 from p2ptwist.errors import (
     NoGateway,
@@ -23,100 +20,11 @@ from p2ptwist.errors import (
     PortMappingRefused,
 )
 from p2ptwist.interfaces import IPortMapping
-from p2ptwist.net.mappedport import MapperReport
+from p2ptwist.net.mapperprobe import probeMappers
 from p2ptwist.net.portmapping import MAX_MAPPINGS, PortMappings
-from p2ptwist.testing import NAT, Host, Internet
+from p2ptwist.testing import NAT, Internet
 from p2ptwist.testing.portmapper import PortMapper, Trouble
-
-EXTERNAL = "203.0.113.7"
-FAR = "203.0.113.9"
-PORT = 5000
-SECRET = bytes(32)
-ONE_PROTOCOL = (PortMapper(natPMP=False), PortMapper(pcp=False))
-
-
-class Heard(DatagramProtocol):
-    """
-    Keeps what comes to a UDP port.
-    """
-
-    noisy = False
-
-    def __init__(self) -> None:
-        self.received: list[bytes] = []
-
-    def datagramReceived(self, datagram: bytes, addr: Any) -> None:
-        """
-        Keep it.
-        """
-        self.received.append(datagram)
-
-
-class PortMappingCase(SynchronousTestCase):
-    """
-    A host behind a router that may map ports, and another far away.
-    """
-
-    def build(self, mapper: PortMapper | None = None, prefix6: str | None = None) -> None:
-        """
-        @param mapper: how the router maps ports, if it does.
-        @param prefix6: the LAN's IPv6 network, if it has one.
-        """
-        self.internet = Internet(seed=5)
-        self.internet.showOnFailure(self)
-        nat = NAT(portMapping=mapper)
-        self.home = self.internet.router("home", EXTERNAL, nat=nat, prefix6=prefix6)
-        self.host = self.home.host("host")
-        self.far = self.internet.host("far", FAR, "2001:db8:9::1")
-
-    def mappings(self, host: Host | None = None, **options: Any) -> PortMappings:
-        """
-        @return: a service that has started on a host behind the router.
-        """
-        made = PortMappings(host or self.host, random=Random(1), **options)
-        made.startService()
-        return made
-
-    def wait(self, waiting: Deferred[Any], seconds: float = 3.5) -> Any:
-        """
-        @return: what C{waiting} fires with in C{seconds}.
-        """
-        return self.internet.runUntil(waiting, timeout=seconds)
-
-    def failureOf(self, waiting: Deferred[Any], seconds: float = 3.5) -> Any:
-        """
-        @return: what C{waiting} fails with in C{seconds}.
-        """
-        failures: list[Failure] = []
-        waiting.addErrback(failures.append)
-        self.internet.advance(seconds)
-        (failure,) = failures
-        return failure.value
-
-    def reaches(self, address: HostPort, port: int = PORT) -> bool:
-        """
-        @return: whether a datagram from far away to C{address} comes to the host's C{port}.
-        """
-        heard = Heard()
-        interface = "::" if ":" in address[0] else ""
-        listening = self.host.listenUDP(port, heard, interface, 8192)
-        sending = self.far.listenUDP(0, DatagramProtocol(), interface, 8192)
-        transport: Any = sending
-        transport.write(b"knock", address)
-        self.internet.advance(1.0)
-        for each in (listening, sending):
-            each.stopListening()
-        self.internet.advance(0.1)
-        return bool(heard.received)
-
-    def sole(self, mappings: PortMappings, name: str) -> MapperReport:
-        """
-        @return: what is reported of the protocol C{name} over IPv4.
-        """
-        (report,) = [
-            each for each in mappings.reports() if each.mapper == name and ":" not in each.gateway
-        ]
-        return report
+from tests.sim.mapping import ASKED, EXTERNAL, ONE_PROTOCOL, PORT, PortMappingCase
 
 
 class GrantTests(PortMappingCase):
@@ -371,207 +279,56 @@ class RefusalTests(PortMappingCase):
         self.assertEqual(self.home.forwards(), [])
 
 
-class LeaseTests(PortMappingCase):
+class ProbeTests(PortMappingCase):
     """
-    What becomes of a mapping in time.
+    Reports of each protocol.
     """
 
-    def test_renewal(self) -> None:
+    def probe(self, mapper: PortMapper | None, **options: Any) -> dict[tuple[str, bool], Any]:
         """
-        A mapping is renewed at half its lease, and so stays for ever.
+        @return: the reports of a router that maps ports like C{mapper}, by protocol and whether it
+            is the one of IPv6.
         """
-        self.build(PortMapper(maxLifetime=600))
-        mapping = self.wait(self.mappings().map("udp", PORT))
-        for _ in range(8):
-            self.assertAlmostEqual(mapping.expiry - mapping.renewal, 300)
-            left = mapping.expiry - self.internet.seconds()
-            self.assertGreater(left, 299.9)
-            self.internet.advance(300.0)
-            self.assertTrue(self.reaches(mapping.external))
+        self.build(mapper, prefix6="2001:db8:1::/64")
+        asked = probeMappers(self.host, mappers=ASKED, random=Random(3), **options)
+        reports = self.wait(asked, 3.1)
+        self.internet.advance(3.1)
+        self.assertEqual((self.home.forwards(), self.internet.delayedCalls()), ([], []))
+        return {(each.mapper, ":" in each.gateway): each for each in reports}
 
-    def test_killed(self) -> None:
+    def test_both(self) -> None:
         """
-        The mapping of a program that ended without a word is gone at the end of its lease.
+        A router that speaks both is reported to do so, and nothing is left of that.
         """
-        self.build(PortMapper(minLifetime=60))
-        mapping = self.wait(self.mappings(lifetime=60.0).map("udp", PORT))
-        self.host.kill()
-        self.internet.advance(50.0)
-        self.assertTrue(self.reaches(mapping.external))
-        self.internet.advance(10.0)
-        self.assertFalse(self.reaches(mapping.external))
-        self.assertEqual(self.home.forwards(), [])
+        reports = self.probe(PortMapper(), seen=[EXTERNAL])
+        self.assertEqual(set(reports), {("pcp", False), ("pcp", True), ("nat-pmp", False)})
+        for report in reports.values():
+            self.assertIsNotNone(report.external)
+            self.assertIsNone(report.problem)
+            self.assertFalse(report.doubleNAT)
 
-    def test_stop(self) -> None:
+    def test_one(self) -> None:
         """
-        A program that ends takes its mappings back at once.
+        So is one that speaks one of them, and what STUN servers see is compared.
         """
-        self.build(PortMapper())
-        mappings = self.mappings()
-        self.wait(mappings.map("udp", PORT))
-        self.wait(mappings.map("tcp", PORT))
-        start = self.internet.seconds()
-        self.wait(mappings.stopService())
-        self.assertLess(self.internet.seconds() - start, 0.1)
-        self.assertEqual(self.home.forwards(), [])
-        self.assertEqual(self.internet.delayedCalls(), [])
+        reports = self.probe(PortMapper(pcp=False), seen=["203.0.113.80"])
+        self.assertTrue(reports["nat-pmp", False].doubleNAT)
+        self.assertIsNone(reports["pcp", False].external)
+        self.assertIn("UNSUPP_VERSION", reports["pcp", False].problem)
 
-    def test_stopEarly(self) -> None:
+    def test_none(self) -> None:
         """
-        Also one that ends while it is being asked.
+        One that speaks none is reported in three seconds.
         """
-        self.build(PortMapper(delay=0.05))
-        mappings = self.mappings()
-        wanted = mappings.map("udp", PORT)
-        self.internet.advance(0.01)
-        self.wait(mappings.stopService())
-        self.failureResultOf(wanted, CancelledError)
-        self.internet.advance(1.0)
-        self.assertEqual(self.home.forwards(), [])
+        for report in self.probe(None).values():
+            self.assertIsInstance(report.error, PortMapperSilent)
 
-    def test_stopSilent(self) -> None:
+    def test_noGateway(self) -> None:
         """
-        A router that has fallen silent does not hold up the end for more than three seconds.
+        Where there is no router there are no reports.
         """
-        self.build(PortMapper())
-        mappings = self.mappings()
-        for port in range(PORT, PORT + 5):
-            self.wait(mappings.map("udp", port))
-        self.host.link.cut()
-        start = self.internet.seconds()
-        self.wait(mappings.stopService())
-        self.assertLess(self.internet.seconds() - start, 3.01)
-        self.assertEqual(self.internet.delayedCalls(), [])
-
-    def test_startAgain(self) -> None:
-        """
-        A service that was stopped can start again.
-        """
-        self.build(PortMapper())
-        mappings = self.mappings()
-        self.wait(mappings.map("udp", PORT))
-        self.wait(mappings.stopService())
-        mappings.startService()
-        self.assertEqual(self.wait(mappings.map("udp", PORT)).external, (EXTERNAL, PORT))
-
-    def test_takenBack(self) -> None:
-        """
-        A program that was killed and started again has its mapping again, which the router guards
-        against others by the nonce: it follows from the program's secret.
-        """
-        self.build(PortMapper(natPMP=False))
-        neighbor = self.home.host("neighbor")
-        self.wait(self.mappings(neighbor).map("udp", PORT))
-        first = self.wait(self.mappings(secret=SECRET).map("udp", PORT)).external
-        self.host.kill()
-        again = self.wait(self.mappings(secret=SECRET).map("udp", PORT)).external
-        self.assertEqual(again, first)
-        self.host.kill()
-        wanted = self.mappings().map("udp", PORT)
-        self.assertIsInstance(self.failureOf(wanted), PortMappingRefused)
-
-    def test_routerRestart(self) -> None:
-        """
-        A router that has restarted is noticed in half a minute, and the mapping is back in two
-        seconds from then, at the same port.
-        """
-        for mapper in ONE_PROTOCOL:
-            self.build(mapper)
-            mappings = self.mappings()
-            mapping = self.wait(mappings.map("udp", PORT))
-            told: list[object] = []
-            mappings.observe(told.append)
-            self.internet.advance(100.0)
-            self.home.reboot()
-            self.assertEqual(self.home.forwards(), [])
-            self.internet.advance(32.0)
-            self.assertEqual(mapping.external, (EXTERNAL, PORT))
-            self.assertTrue(self.reaches(mapping.external))
-            self.assertEqual(told, [])
-
-    def test_newAddress(self) -> None:
-        """
-        A router that was given another address has its mappings asked for anew.
-        """
-        self.build(PortMapper(pcp=False))
-        mappings = self.mappings()
-        mapping = self.wait(mappings.map("udp", PORT))
-        told: list[HostPort] = []
-        mappings.observe(lambda changed: told.append(changed.external))
-        self.home.changeExternal("203.0.113.99")
-        self.internet.advance(35.0)
-        self.assertEqual(mapping.external, ("203.0.113.99", PORT))
-        self.assertEqual(told, [("203.0.113.99", PORT)])
-
-    def test_silence(self) -> None:
-        """
-        A mapping lives on while its router is silent, is asked for again and again, and is gone at
-        the end of its lease; when the router is back, so is the mapping.
-        """
-        self.build(PortMapper(maxLifetime=600))
-        mappings = self.mappings()
-        mapping = self.wait(mappings.map("udp", PORT))
-        told: list[tuple[HostPort, ...]] = []
-        mappings.observe(lambda changed: told.append(changed.externals))
-        self.host.link.cut()
-        self.internet.advance(595.0)
-        self.assertEqual(told, [])
-        self.internet.advance(10.0)
-        self.assertEqual(told, [()])
-        for name in ("external", "mapper", "renewal", "expiry"):
-            self.assertRaises(PortMappingError, getattr, mapping, name)
-        self.host.link.restore()
-        self.internet.advance(60.0)
-        self.assertEqual(told, [(), ((EXTERNAL, PORT),)])
-
-    def test_hiccup(self) -> None:
-        """
-        A router that was silent when the mapping was to be renewed is asked again in time.
-        """
-        self.build(PortMapper(maxLifetime=600))
-        mapping = self.wait(self.mappings().map("udp", PORT))
-        self.internet.advance(290.0)
-        self.host.link.cut()
-        self.internet.advance(60.0)
-        self.host.link.restore()
-        self.internet.advance(400.0)
-        self.assertTrue(self.reaches(mapping.external))
-
-    def test_refusedRenewal(self) -> None:
-        """
-        A mapping that the router will not renew is gone, whatever was left of it.
-        """
-        self.build(PortMapper(maxLifetime=600))
-        mappings = self.mappings()
-        self.wait(mappings.map("udp", PORT))
-        told: list[tuple[HostPort, ...]] = []
-        mappings.observe(lambda changed: told.append(changed.externals))
-        self.home.reboot(NAT(portMapping=PortMapper(refuses=2)))
-        self.internet.advance(310.0)
-        self.assertEqual(told, [()])
-
-    def test_newNetwork(self) -> None:
-        """
-        A host that is somewhere else has its port mapped by the router there.
-        """
-        self.build(PortMapper())
-        office = self.internet.router(
-            "office", "203.0.113.50", nat=NAT(portMapping=PortMapper()), lan="192.168.7.0/24"
-        )
-        mappings = self.mappings()
-        mapping = self.wait(mappings.map("udp", PORT))
-        told: list[tuple[HostPort, ...]] = []
-        mappings.observe(lambda changed: told.append(changed.externals))
-        office.attach(self.host, "192.168.7.2")
-        self.host.removeAddress("192.168.1.2")
-        mappings.networkChanged()
-        self.internet.advance(1.0)
-        self.assertEqual(mapping.external, ("203.0.113.50", PORT))
-        self.assertEqual(told[-1], (("203.0.113.50", PORT),))
-        self.assertEqual({each.gateway for each in mappings.reports()}, {"192.168.7.1"})
-        self.internet.advance(10.0)
-        self.wait(mappings.stopService())
-        self.assertEqual(office.forwards(), [])
+        self.build()
+        self.assertEqual(self.wait(probeMappers(self.far), 0.1), ())
 
 
 class DoubleNATTests(PortMappingCase):
@@ -607,27 +364,3 @@ class DoubleNATTests(PortMappingCase):
         self.assertTrue(mapping.doubleNAT)
         mappings.seen([EXTERNAL, "203.0.113.200"])
         self.assertFalse(mapping.doubleNAT)
-
-
-class ObserverTests(PortMappingCase):
-    """
-    Who is told.
-    """
-
-    def test_failing(self) -> None:
-        """
-        An observer with a bug hurts nobody else.
-        """
-        self.build(PortMapper())
-        mappings = self.mappings()
-        told: list[IPortMapping] = []
-
-        def fail(mapping: IPortMapping) -> None:
-            raise ZeroDivisionError
-
-        mappings.observe(fail)
-        mappings.observe(told.append)
-        self.wait(mappings.map("udp", PORT))
-        self.internet.advance(1.0)
-        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), len(told))
-        self.assertGreater(len(told), 0)
