@@ -13,12 +13,13 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from p2ptwist.core.ice.candidate import CandidateType, makeCandidate
 from p2ptwist.core.ice.checklist import Pace, Pair, PairState
-from p2ptwist.core.ice.consent import Consent
+from p2ptwist.core.ice.consent import Consent, keepaliveFor
 from p2ptwist.core.ice.datapath import HELD_LIMIT, PARKED_LIMIT, DataPath
 from p2ptwist.core.ice.events import DataReceived, EndKind, PathMoved, PathOpened, SessionEnded
 from p2ptwist.core.ice.generation import Generation
 from p2ptwist.core.ice.localside import LocalSide
 from p2ptwist.core.machine import Transmit
+from p2ptwist.core.nat import NATBehavior
 from p2ptwist.core.stun.message import isSTUN
 from tests.unit.icewire import ELSEWHERE, A, B, Peer, Weather, Wire, drainTransmits, isRequest
 
@@ -44,6 +45,29 @@ def checkTimes(consent: Consent, until: float) -> list[float]:
             consent.checkSent(now)
             times.append(now)
     return times
+
+
+class KeepaliveTests(SynchronousTestCase):
+    """
+    How often a path is kept alive.
+    """
+
+    def test_half(self) -> None:
+        """
+        At half of the shorter lifetime, within 5 and 15 s.
+        """
+        for local, remote, seconds in (
+            (None, None, 15.0),
+            (60.0, None, 15.0),
+            (None, 30.0, 15.0),
+            (20.0, None, 10.0),
+            (40.0, 16.0, 8.0),
+            (12.0, 40.0, 6.0),
+            (2.0, None, 5.0),
+        ):
+            behaviors = (NATBehavior(lifetime=local), NATBehavior(lifetime=remote))
+            self.assertEqual(keepaliveFor(*behaviors), seconds)
+        self.assertEqual(keepaliveFor(), 15.0)
 
 
 class ClockTests(SynchronousTestCase):
@@ -384,6 +408,24 @@ class FlowTests(SynchronousTestCase):
             gaps = [second - first for first, second in pairwise(times)]
             self.assertLess(max(gaps), 16.0)
         self.assertEqual((wire.kinds("a"), wire.kinds("b")), (["PathOpened"], ["PathOpened"]))
+
+    def test_idleUnderShortMappings(self) -> None:
+        """
+        Where either NAT is known to forget sooner, the checks of an idle path are half of that
+        apart, also when it becomes known only later; what the other side says does not make them
+        more frequent than 5 s.
+        """
+        for side, lifetime, gap in (("a", 24.0, 12.0), ("b", 12.0, 6.0), ("b", 1.0, 5.0)):
+            wire = self.connect()
+            wire.run(100.0)
+            wire.agents[side].setBehavior(NATBehavior(lifetime=lifetime))
+            wire.run(300.0)
+            for each in "ab":
+                times = [time for time, *_ in wire.sent[each] if time >= 140.0]
+                gaps = [second - first for first, second in pairwise(times)]
+                self.assertLess(max(gaps), gap + 0.2)
+                self.assertGreater(len(times), 160.0 / gap - 2)
+                self.assertLess(len(times), 2 * 160.0 / gap + 3)
 
     def test_idleThroughLoss(self) -> None:
         """

@@ -76,7 +76,7 @@ class Agent:
         self._localSide = LocalSide(self.session)
         self._lineage = Lineage(self._makeGeneration)
         self.survey = Survey(self._localSide, self._lineage, self._conversation)
-        self._path = DataPath(Jitter(randomBytes))
+        self._path = DataPath(Jitter(randomBytes), self._localSide)
         self._ended = False
         self._events: list[Event] = []
 

@@ -3,7 +3,8 @@ Consent and keepalive: whether the other side still wants what is sent, and stil
 
 Consent (RFC 7675) is an answered check.  While application data flows it is renewed every 4 to
 6 s.  After a pause data waits for one answer first.  On an idle path one of the two sides sends a
-check every 15 s, whose answer keeps the other side's NAT mapping alive as well.
+check every 15 s, whose answer keeps the other side's NAT mapping alive as well; more often, where
+either side's mappings are known to live less than twice as long.
 
 A check that stays unanswered is repeated.  The path is dead when nothing at all has come from the
 other side for 5 s, and in any case after 24 s, which while data flows is at most 30 s after the
@@ -13,6 +14,7 @@ last answer (RFC 7675 section 5.1).
 from __future__ import annotations
 
 from p2ptwist.core.ice.jitter import Uniform
+from p2ptwist.core.nat import NATBehavior
 
 RENEWAL = (4.0, 6.0)  # seconds; RFC 7675 section 5.1: 5 s, times 0.8 to 1.2
 PAUSE = 6.0  # seconds without data after which it waits for an answer: the longest renewal
@@ -21,10 +23,22 @@ SILENCE = 5.0  # seconds of nothing at all, after a check, after which a path is
 # Seconds between checks of an idle path: RFC 8445 section 11, and below the shortest lifetime
 # of mappings that is seen in the field (20 s).
 KEEPALIVE = 15.0
+# At least, however soon a NAT forgets: as often as consent is renewed while data flows.
+KEEPALIVE_LEAST = 5.0
 # Seconds later for the controlled side, so that one side alone does it; still below 20 s.
 KEEPALIVE_STAGGER = 2.0
 # Seconds from one unanswered check to the next, at least; the last one again and again.
 PROBE_GAPS = (0.25, 0.25, 0.5, 0.75)
+
+
+def keepaliveFor(*behaviors: NATBehavior) -> float:
+    """
+    @param behaviors: what the NATs on the way were measured to do.
+    @return: the seconds between checks of an idle path: half of the shortest lifetime of mappings,
+        within bounds.
+    """
+    known = [each.lifetime / 2 for each in behaviors if each.lifetime is not None]
+    return max(KEEPALIVE_LEAST, min([KEEPALIVE, *known]))
 
 
 class Consent:
@@ -48,6 +62,7 @@ class Consent:
         "_refreshed",
         "_renewAt",
         "_roundTrip",
+        "_stagger",
     )
 
     def __init__(self, random: Uniform, controlling: bool, now: float) -> None:
@@ -56,7 +71,8 @@ class Consent:
         @param controlling: whether this side does the keepalive of an idle path.
         """
         self._random = random
-        self._keepalive = KEEPALIVE if controlling else KEEPALIVE + KEEPALIVE_STAGGER
+        self._stagger = 0.0 if controlling else KEEPALIVE_STAGGER
+        self._keepalive = KEEPALIVE + self._stagger
         self._granted = now
         self._heard = now
         self._refreshed = now
@@ -68,6 +84,17 @@ class Consent:
         self._probingSince = 0.0
         self._nextProbe = 0.0
         self._roundTrip = 0.0
+
+    def keepMappings(self, local: NATBehavior, remote: NATBehavior) -> None:
+        """
+        Adapt the keepalive to both NATs, from now on.
+
+        @param local: what this side's NATs were measured to do, which the other may not know yet.
+        @param remote: what the other side says of its own.
+        """
+        self._keepalive = keepaliveFor(local, remote) + self._stagger
+        if keepaliveFor(local) < KEEPALIVE:
+            self._keepalive = min(self._keepalive, keepaliveFor(local))
 
     def granted(self, now: float, roundTrip: float) -> None:
         """

@@ -14,7 +14,9 @@ from p2ptwist.core.ice.checklist import Pair, PairState
 from p2ptwist.core.ice.consent import Consent
 from p2ptwist.core.ice.generation import Generation
 from p2ptwist.core.ice.jitter import Uniform
+from p2ptwist.core.ice.localside import LocalSide
 from p2ptwist.core.machine import Transmit
+from p2ptwist.core.nat import UNKNOWN_BEHAVIOR
 
 HELD_LIMIT = 64  # datagrams that wait for consent: a small burst of one round trip
 PARKED_LIMIT = 16  # datagrams that overtook the check which proves their sender
@@ -34,6 +36,7 @@ class DataPath:
     __slots__ = (
         "_followed",
         "_held",
+        "_localSide",
         "_parked",
         "_random",
         "consent",
@@ -42,12 +45,17 @@ class DataPath:
         "successor",
     )
 
-    def __init__(self, random: Uniform) -> None:
+    def __init__(self, random: Uniform, localSide: LocalSide | None = None) -> None:
+        """
+        @param random: for the spread of renewals.
+        @param localSide: whose NAT matters for the keepalive.
+        """
         self.pair: Pair | None = None
         self.generation: Generation | None = None
         self.consent: Consent | None = None
         self.successor: Pair | None = None
         self._followed = False
+        self._localSide = localSide
         self._random = random
         self._held: list[bytes] = []
         self._parked: list[tuple[bytes, HostPort]] = []
@@ -67,6 +75,7 @@ class DataPath:
             self.consent.granted(now, pair.roundTrip or 0.0)
         self._followed = self._followed or pair is self.successor
         self.pair, self.generation, self.successor = pair, generation, None
+        self._keepMappings(self.consent, generation)
 
     def confirm(self, pair: Pair, request: bool, now: float) -> bool:
         """
@@ -82,7 +91,16 @@ class DataPath:
             self.consent.answered(now)
         else:
             self.consent.granted(now, pair.roundTrip or 0.0)
+        assert self.generation is not None  # as there is a pair
+        self._keepMappings(self.consent, self.generation)
         return True
+
+    def _keepMappings(self, consent: Consent, generation: Generation) -> None:
+        """
+        What is known of either NAT may have become more since the last check.
+        """
+        local = UNKNOWN_BEHAVIOR if self._localSide is None else self._localSide.behavior
+        consent.keepMappings(local, generation.behavior)
 
     def follow(self, generation: Generation, pair: Pair) -> bool:
         """
