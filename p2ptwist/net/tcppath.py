@@ -136,10 +136,11 @@ class TCPPath:
         """
         self.writeMany((data,))
 
-    def writeMany(self, datagrams: Sequence[bytes]) -> None:
+    def writeMany(self, datagrams: Sequence[bytes]) -> bool:
         """
         Send datagrams, as L{write} does each, at less expense.
 
+        @return: whether they had to wait for nothing: see L{flowing}.
         @raise LocalUsageError: as L{write}.
         """
         if anySTUN(datagrams):
@@ -149,6 +150,7 @@ class TCPPath:
             self._upkeep.sent(self._clock.seconds())
             if self._upkeep.deadline() < deadline:
                 self._rearm()
+        return self.flowing
 
     def probe(self) -> None:
         """
