@@ -9,6 +9,8 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
+from p2ptwist import __version__
+
 DEFAULT_SERVICE = "pipe"
 PING_INTERVAL = 1.0  # seconds
 
@@ -61,6 +63,12 @@ def _count(text: str) -> int:
     return int(text)
 
 
+def _file(text: str) -> str:
+    if not text:
+        raise argparse.ArgumentTypeError("the name of the file is empty")
+    return text
+
+
 def _common() -> _Parser:
     common = _Parser(add_help=False)
     common.add_argument(
@@ -72,6 +80,7 @@ def _common() -> _Parser:
     )
     common.add_argument(
         "--identity",
+        type=_file,
         metavar="FILE",
         help="this program's key, made if there is none "
         "(P2PTWIST_IDENTITY; otherwise ~/.config/p2ptwist/identity)",
@@ -104,6 +113,7 @@ def makeParser() -> argparse.ArgumentParser:
         description=_DESCRIPTION,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    parser.add_argument("--version", action="version", version=f"p2ptwist {__version__}")
     commands = parser.add_subparsers(
         dest="command", required=True, metavar="COMMAND", title="commands"
     )

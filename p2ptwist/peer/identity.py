@@ -82,15 +82,20 @@ def generateIdentity() -> Identity:
     return Identity(Ed25519PrivateKey.generate())
 
 
+def _open(path: str, flags: int) -> int:
+    # What is no file, such as a pipe that nobody writes to, must not hold the program up.
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+
+
 def loadIdentity(path: str | Path) -> Identity:
     """
     @param path: a PEM file (PKCS #8) with an Ed25519 private key, readable by its owner alone.
     @raise IdentityUnusable: when it is anything else, with what to do.
     """
     try:
-        with open(path, "rb") as file:
+        with open(path, "rb", opener=_open) as file:
             mode = os.fstat(file.fileno()).st_mode
-            data = file.read(_LARGEST + 1)
+            data = file.read(_LARGEST + 1) or b""
     except OSError as error:
         raise IdentityUnusable(f"cannot read the identity file {path}: {error.strerror}") from None
     if os.name == "posix" and mode & _OTHERS:

@@ -71,8 +71,8 @@ class PathEvent:
     @ivar kind: C{"direct"} or C{"relayed"}.
     @ivar transport: C{"udp"} or C{"tcp"}; the relay's is C{"tcp"}.
     @ivar remote: the address that a direct path goes to.
-    @ivar roundTrip: seconds: of the latest check of a direct path; when relayed, of the latest
-        answer.
+    @ivar roundTrip: seconds: of the latest check of a direct path; when it is relayed, or was not
+        checked yet, of the latest answer in the session.
     """
 
     peerID: str
@@ -470,4 +470,6 @@ def _pathOf(session: Session) -> PathEvent:
     if kind == "relayed" or direct is None:
         return PathEvent(session.peerID, "relayed", "tcp", None, session.roundTrip())
     transport = session.carrier.transport
-    return PathEvent(session.peerID, "direct", transport, direct.remote, direct.roundTrip)
+    # A path that the other side checked first is told before a check of this side's is answered.
+    roundTrip = session.roundTrip() if direct.roundTrip is None else direct.roundTrip
+    return PathEvent(session.peerID, "direct", transport, direct.remote, roundTrip)

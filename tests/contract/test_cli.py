@@ -12,7 +12,7 @@ import socket
 import stat
 import subprocess
 import sys
-from importlib.metadata import entry_points
+from importlib.metadata import entry_points, version
 from pathlib import Path
 from typing import Any
 
@@ -224,6 +224,7 @@ class CommandTests(ProcessCase):
             (("connect", "bob"), 1, "is not a peer ID"),
             (("listen", "--rendezvous", "tcp:127.0.0.1:1"), 1, "127.0.0.1:1"),
             (("id", "--identity", str(self.folder / "file" / "key")), 1, "cannot make the folder"),
+            (("id", "--identity", ""), 2, "the name of the file is empty"),
         ):
             done = self.run_(*arguments)
             self.assertEqual((done.returncode, done.stdout), (status, b""), arguments)
@@ -231,6 +232,14 @@ class CommandTests(ProcessCase):
             self.assertEqual(len(lines), 1, lines)
             self.assertTrue(lines[0].startswith("p2ptwist"), lines)
             self.assertIn(complaint, lines[0])
+
+    def test_version(self) -> None:
+        """
+        The version is the package's.
+        """
+        done = self.run_("--version")
+        self.assertEqual((done.returncode, done.stderr), (0, b""))
+        self.assertEqual(done.stdout.decode(), f"p2ptwist {version('p2ptwist')}\n")
 
     def test_help(self) -> None:
         """

@@ -189,6 +189,23 @@ class PathTests(SessionCase):
         self.check(pairs, b, a, 0.1)
         pairs.close()
 
+    def test_directRoundTrip(self) -> None:
+        """
+        Whatever is told of a direct path, and whoever checked it first, has a round trip.
+        """
+        for seed in range(5):
+            pairs = self.pairs(seed)
+            a, b = pairs.two()
+            b.echoes()
+            pairs.talk(a, b)
+            pairs.internet.advance(3.0)
+            events = [event for _, event in a.events + b.events]
+            self.assertEqual({event.kind for event in events}, {"direct"})
+            for event in events:
+                assert event.roundTrip is not None
+                self.assertLess(abs(event.roundTrip - 0.09), 0.03)
+            pairs.close()
+
     def test_fallback(self) -> None:
         """
         And when the direct path has died.

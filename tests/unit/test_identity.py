@@ -274,6 +274,13 @@ class LoadTests(FileCase):
         self.path.mkdir()
         self.assertUnusable("Is a directory")
 
+    def test_pipe(self) -> None:
+        """
+        A pipe that nobody writes to is refused, and not waited for.
+        """
+        os.mkfifo(self.path, 0o600)
+        self.assertRaises(IdentityUnusable, loadIdentity, self.path)
+
     def test_dangling(self) -> None:
         """
         A link to nowhere is not followed to make something there.

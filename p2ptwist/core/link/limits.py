@@ -31,7 +31,7 @@ class Limits:
     @ivar lookupRate: messages to absent peers that one key may send.
     @ivar relayRate: bytes that one key may have relayed, a short frame counted as 256.
     @ivar relayCapacity: bytes that are relayed in all.
-    @ivar registrationRate: proofs that one key may make.
+    @ivar registrationRate: proofs that one key may make: a command that runs every second.
     @ivar displaceInterval: seconds between two displacements of one key by different programs.
     @ivar maxLinks: links in all; at 4 KiB each, 80 MiB.
     @ivar maxHeldMessages: messages of one key that wait for its allowance.
@@ -58,7 +58,7 @@ class Limits:
     lookupRate: Rate = field(default=Rate(2, 20))
     relayRate: Rate = field(default=Rate(1_000_000, 256 * 1024))
     relayCapacity: Rate = field(default=Rate(50_000_000, 5_000_000))
-    registrationRate: Rate = field(default=Rate(0.2, 5))
+    registrationRate: Rate = field(default=Rate(1, 20))
     displaceInterval: float = 60.0
     maxLinks: int = 20_000
     maxHeldMessages: int = 64
