@@ -348,15 +348,15 @@ class PortMappings(Service):
         """
         if self._mappings.get((mapping.transport, mapping.port)) is not mapping:
             return
+        if mapping.externals != self._told.get(mapping, ()):
+            self._told[mapping] = mapping.externals
+            for observer in tuple(self._observers):
+                self._tell(observer, mapping)
         if mapping.externals:
             mapping.settle(mapping)
         elif self._network is not None and not mapping.asking:
             mapping.settle(mapping.failure())
         self._settle()
-        if mapping.externals != self._told.get(mapping, ()):
-            self._told[mapping] = mapping.externals
-            for observer in tuple(self._observers):
-                self._tell(observer, mapping)
 
     def _settle(self) -> None:
         """
