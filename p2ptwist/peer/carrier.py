@@ -334,6 +334,8 @@ class Carrier:
         path.receiver = self
         # Nothing can be heard on it, and so it is not trusted, before something is sent.
         self._probe()
+        if former is not None:
+            self._changed()
 
     def _over(self, reason: BaseException | None, punch: Punch | TCPPath) -> None:
         if punch is self._attempt:
