@@ -8,7 +8,7 @@ forgets it, and its changes are told.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from random import Random
 from typing import Any
 
@@ -26,9 +26,12 @@ from p2ptwist.core.ice.candidate import (
     isUnusable,
     makeCandidate,
 )
-from p2ptwist.core.nat import UNKNOWN_BEHAVIOR, NATBehavior
+from p2ptwist.core.ice.consent import KEEPALIVE, keepaliveFor
+from p2ptwist.core.nat import NATBehavior
+from p2ptwist.core.nattests.memory import NATMemory
 from p2ptwist.errors import PortUnusable
 from p2ptwist.net.datagramport import DatagramPort
+from p2ptwist.net.lifetime import measureLifetime
 from p2ptwist.net.natdiscovery import NATFindings, discoverNAT
 from p2ptwist.net.stunclient import STUNClient
 
@@ -37,6 +40,10 @@ REFRESH_IDLE = 15.0
 # Seconds while there are paths, whose own keepalive refreshes the same mapping (RFC 4787 REQ-6).
 REFRESH_BUSY = 60.0
 REFRESH_LEAST = 5.0  # seconds between two that somebody asks for
+# Seconds from the first measurement to that of the lifetime of mappings: programs that live shorter
+# need not know it.
+LIFETIME_DELAY = 60.0
+LIFETIME_HIGH = 2 * KEEPALIVE  # seconds; mappings that live longer than that are never in danger
 _SPREAD = 0.1  # of either, so that many peers do not ask at once
 BIND_TIMEOUT = 3.0  # seconds; three requests by RFC 8489 section 6.2.1
 SERVER_LIMIT = 3  # servers asked: one address tells the mapping, two more are for when it is down
@@ -78,8 +85,12 @@ class LocalCandidates:
         self._stun = STUNClient(clock, port.write)
         self._servers: tuple[HostPort, ...] = ()
         self._reflexive: dict[HostPort, HostPort] = {}
+        self._mapped: tuple[HostPort, ...] = ()
         self._timer: IDelayedCall | None = None
-        self._measuring: Deferred[NATFindings] | None = None
+        self._memory = NATMemory()
+        self._network: Hashable = None
+        self._measuring: dict[Deferred[Any], Deferred[None]] = {}  # and when each has ended
+        self._lifetimeTimer: IDelayedCall | None = None
         self._measured: Deferred[None] = succeed(None)
         self._stopped = False
         self._observers: list[Callable[[], object]] = []
@@ -99,13 +110,31 @@ class LocalCandidates:
         """
         return bool(self._reflexive)
 
+    @property
+    def reflexiveHosts(self) -> frozenset[str]:
+        """
+        The hosts that STUN servers see this port at.
+        """
+        return frozenset(host for host, _ in self._reflexive.values())
+
+    def mapped(self, addresses: Sequence[HostPort]) -> None:
+        """
+        The port is reached at other addresses by the grace of this host's routers: let them be
+        candidates, before those that only whoever was sent to may use.
+
+        @param addresses: all of them.
+        """
+        if self._mapped != tuple(addresses):
+            self._mapped = tuple(addresses)
+            self._changed()
+
     def candidates(self) -> tuple[Candidate, ...]:
         """
         @return: the candidates known at this moment, the host's own first.
         """
         found = self.hosts()
         own = {candidate.address for candidate in found}
-        reflexive = dict.fromkeys(self._reflexive.values())
+        reflexive = dict.fromkeys((*self._mapped, *self._reflexive.values()))
         found += [
             makeCandidate(CandidateType.SERVER_REFLEXIVE, address, order)
             for order, address in enumerate(reflexive)
@@ -166,8 +195,7 @@ class LocalCandidates:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        if self._measuring is not None:
-            self._measuring.cancel()
+        self._measured = self._giveUp()
         self._stun.stop()
         self._port.removeConsumer(self._stun.datagramReceived)
         return self._measured
@@ -213,8 +241,19 @@ class LocalCandidates:
         self._changed()
         answered = [server for server in self._servers if server in self._reflexive]
         if answered:
+            self._recall(answered[0])
             self._measure([each for each in answered if isIPv6(each[0]) == isIPv6(answered[0][0])])
         return failures
+
+    def _recall(self, server: HostPort) -> None:
+        """
+        Believe what was measured in this network before, until it is measured again.
+        """
+        self._network = (self._reflexive[server][0], *self._hosts())
+        known = self._memory.recall(self._network)
+        if known != self.behavior:
+            self.behavior = known
+            self._changed()
 
     def _measure(self, servers: Sequence[HostPort]) -> None:
         """
@@ -222,25 +261,63 @@ class LocalCandidates:
         port uninvited makes some routers translate it differently from then on (a Linux router
         that accepts such packets itself), and paths are to use this one.
         """
-        if self._stopped or self._measuring is not None:
+        if self._stopped:
             return
-        discovering = discoverNAT(self._clock, self._port.another, servers)
-        self._measuring = discovering
+        network = self._network
+        self._giveUp()
+        self._run(
+            discoverNAT(self._clock, self._port.another, servers),
+            lambda found: self._discovered(network, found),
+        )
 
-        def done(result: NATFindings | Failure) -> None:
-            self._measuring = None
-            if isinstance(result, NATFindings):
-                if result.behavior == UNKNOWN_BEHAVIOR:
-                    return
-                _log.debug("the NAT in front has {behavior}", behavior=str(result.behavior))
-                self.behavior = result.behavior
-                self._changed()
+    def _discovered(self, network: Hashable, found: NATFindings) -> None:
+        _log.debug("the NAT in front has {behavior}", behavior=str(found.behavior))
+        self._learn(network, found.behavior)
+        if found.server is not None and self.behavior.lifetime is None and not self._stopped:
+            self._lifetimeTimer = self._clock.callLater(
+                LIFETIME_DELAY, self._measureLifetime, network, found.server.primary
+            )
+
+    def _measureLifetime(self, network: Hashable, server: HostPort) -> None:
+        self._lifetimeTimer = None
+        self._run(
+            measureLifetime(self._clock, self._port.another, server, high=LIFETIME_HIGH),
+            lambda lifetime: self._learn(network, NATBehavior(lifetime=lifetime)),
+        )
+
+    def _learn(self, network: Hashable, found: NATBehavior) -> None:
+        behavior = self._memory.remember(network, found)
+        if network == self._network and behavior != self.behavior:
+            self.behavior = behavior
+            self._changed()
+
+    def _run(self, measuring: Deferred[Any], done: Callable[[Any], object]) -> None:
+        def ended(result: Any) -> None:
+            self._measuring.pop(measuring, None)
+            if not isinstance(result, Failure):
+                done(result)
             elif result.check(PortUnusable):
                 _log.debug("the NAT in front is not measured: {why}", why=result.getErrorMessage())
             elif not result.check(CancelledError):
                 _log.failure("the NAT in front is not measured", result)
 
-        self._measured = discovering.addBoth(done)
+        over: Deferred[None] = Deferred()
+        self._measuring[measuring] = over
+        measuring.addBoth(ended).addBoth(over.callback)
+
+    def _giveUp(self) -> Deferred[None]:
+        """
+        End whatever is measured.
+
+        @return: a Deferred that fires when nothing is left of it.
+        """
+        if self._lifetimeTimer is not None:
+            self._lifetimeTimer.cancel()
+            self._lifetimeTimer = None
+        waiting = list(self._measuring.values())
+        for measuring in tuple(self._measuring):
+            measuring.cancel()
+        return DeferredList(waiting).addCallback(lambda _: None)
 
     def _changed(self) -> None:
         for observer in self._observers:
@@ -249,7 +326,9 @@ class LocalCandidates:
     def _refreshLater(self) -> None:
         if self._stopped or not self._servers:
             return
-        interval = REFRESH_BUSY if self._isBusy() else REFRESH_IDLE
+        interval = REFRESH_BUSY
+        if not self._isBusy():
+            interval = min(REFRESH_IDLE, keepaliveFor(self.behavior))
         delay = interval * self._random.uniform(1 - _SPREAD, 1)
         if self._timer is None:
             self._timer = self._clock.callLater(delay, self._refresh)

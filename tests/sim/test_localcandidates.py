@@ -392,7 +392,7 @@ class RefreshTests(SynchronousTestCase):
             world = World(self, NAT())
             world.busy = busy
             world.gather(SERVER)
-            world.internet.advance(5.0)
+            world.internet.advance(200.0)  # everything was measured by then
             before = world.host.counters.packetsSent
             world.internet.advance(600.0)
             asked = world.host.counters.packetsSent - before

@@ -425,7 +425,7 @@ class FlowTests(SynchronousTestCase):
                 gaps = [second - first for first, second in pairwise(times)]
                 self.assertLess(max(gaps), gap + 0.2)
                 self.assertGreater(len(times), 160.0 / gap - 2)
-                self.assertLess(len(times), 2 * 160.0 / gap + 3)
+                self.assertLess(len(times), 160.0 / gap + 3)
 
     def test_idleThroughLoss(self) -> None:
         """

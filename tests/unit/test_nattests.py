@@ -11,12 +11,13 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from p2ptwist.core.address import HostPort
-from p2ptwist.core.nat import NATFiltering, NATMapping, PortAllocation
+from p2ptwist.core.nat import NATBehavior, NATFiltering, NATMapping, PortAllocation
 from p2ptwist.core.nattests.allocation import Flow, inferAllocation
 from p2ptwist.core.nattests.filtering import Answer, FilteringEvidence
 from p2ptwist.core.nattests.hairpinning import inferHairpinning
 from p2ptwist.core.nattests.lifetime import HIGH, LOW, LifetimeSearch
 from p2ptwist.core.nattests.mapping import inferMapping
+from p2ptwist.core.nattests.memory import NATMemory
 from p2ptwist.core.nattests.servers import TestServer, testServer
 
 A1P1 = ("192.0.2.1", 3478)
@@ -437,3 +438,47 @@ class LifetimeTests(SynchronousTestCase):
         search = LifetimeSearch(10.0, 40.0)
         search.report({10.0: True, 20.0: False, 30.0: True})
         self.assertEqual((search.alive, search.dead, search.delays()), (10.0, 20.0, ()))
+
+
+class MemoryTests(SynchronousTestCase):
+    """
+    What is remembered of networks.
+    """
+
+    def test_perNetwork(self) -> None:
+        """
+        Each network has its own, and one that was never seen has nothing.
+        """
+        memory = NATMemory()
+        memory.remember("home", NATBehavior(EI, BY_PORT))
+        memory.remember("work", NATBehavior(APD, BY_PORT))
+        self.assertEqual(memory.recall("home"), NATBehavior(EI, BY_PORT))
+        self.assertEqual(memory.recall("work"), NATBehavior(APD, BY_PORT))
+        self.assertEqual(memory.recall("street"), NATBehavior())
+
+    def test_merged(self) -> None:
+        """
+        What is found out anew replaces what was known, and what is not leaves it; a step belongs
+        to its allocation.
+        """
+        memory = NATMemory()
+        first = NATBehavior(APD, BY_PORT, PortAllocation.SEQUENTIAL, 2, False, EI, 30.0)
+        self.assertEqual(memory.remember("home", first), first)
+        self.assertEqual(memory.remember("home", NATBehavior()), first)
+        again = memory.remember("home", NATBehavior(mapping=AD, allocation=PortAllocation.RANDOM))
+        expected = NATBehavior(AD, BY_PORT, PortAllocation.RANDOM, None, False, EI, 30.0)
+        self.assertEqual(again, expected)
+        self.assertEqual(memory.recall("home"), expected)
+
+    def test_bounded(self) -> None:
+        """
+        The network that was measured longest ago makes room.
+        """
+        memory = NATMemory()
+        for number in range(16):
+            memory.remember(number, NATBehavior(EI))
+        memory.remember(0, NATBehavior(AD))
+        memory.remember("new", NATBehavior(EI))
+        self.assertEqual(memory.recall(0), NATBehavior(AD))
+        self.assertEqual(memory.recall(1), NATBehavior())
+        self.assertEqual(memory.recall("new"), NATBehavior(EI))

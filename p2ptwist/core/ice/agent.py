@@ -127,7 +127,7 @@ class Agent:
         """
         if behavior != self._localSide.behavior:
             self._localSide.behavior = behavior
-            self._trickle()
+            self._trickle(always=True)
 
     # The session.
 
@@ -341,9 +341,9 @@ class Agent:
         generation.described = True
         self._signal(self._localSide.describe(kind, generation.number, generation.local))
 
-    def _trickle(self) -> None:
+    def _trickle(self, always: bool = False) -> None:
         generation = self._lineage.current
-        if generation.described and not generation.completed:
+        if generation.described and (always or not generation.completed):
             self._signal(self._localSide.more(generation.number))
 
     def _signal(self, signal: Signal) -> None:

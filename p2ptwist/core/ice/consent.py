@@ -89,12 +89,10 @@ class Consent:
         """
         Adapt the keepalive to both NATs, from now on.
 
-        @param local: what this side's NATs were measured to do, which the other may not know yet.
+        @param local: what this side's NATs were measured to do.
         @param remote: what the other side says of its own.
         """
         self._keepalive = keepaliveFor(local, remote) + self._stagger
-        if keepaliveFor(local) < KEEPALIVE:
-            self._keepalive = min(self._keepalive, keepaliveFor(local))
 
     def granted(self, now: float, roundTrip: float) -> None:
         """
