@@ -70,6 +70,7 @@ async def listen(reactor: Any, options: Namespace, journal: Journal, attach: Att
     peer = _makePeer(reactor, options, policy=policy)
     paths = _watch(peer, journal)
     peer.listen(PING_SERVICE, EchoFactory())
+    peer.observeLinks(lambda reason: journal.offline(shortReason(reason)))
     joint = Joint(attach)
     first: Deferred[PeerAddress] = Deferred()
     if options.echo:

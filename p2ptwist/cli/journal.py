@@ -60,7 +60,14 @@ class Journal:
         """
         A stream has ended.
         """
+        reason = reason.removeprefix(f"session with {peerID}: ")
         self._event(f"ended: {peerID}: {reason}", event="lost", peer=peerID, reason=reason)
+
+    def offline(self, reason: str) -> None:
+        """
+        No more calls come from a node, for the moment.
+        """
+        self._event(f"{reason}; trying on", event="offline", reason=reason)
 
     def failed(self, reason: str) -> None:
         """

@@ -96,7 +96,7 @@ class _LinkEars:
         self._peer.linkUp(self._link, welcome)
 
     def linkDown(self, reason: Failure) -> None:
-        self._peer.linkDown(self._link)
+        self._peer.linkDown(self._link, reason)
 
     def messageReceived(self, sender: bytes, payload: bytes) -> None: ...
 
@@ -154,6 +154,7 @@ class PeerService(Service):
         self._services = Services()
         self._observers: list[Callable[[PathEvent], object]] = []
         self._messageReceiver: Callable[[str, bytes], object] | None = None
+        self._linkObserver: Callable[[Failure], object] = lambda reason: None
         self._streamCount = 0
         self._streamObserver: Callable[[], object] = lambda: None
         self._stopping: Latch[None] | None = None
@@ -280,6 +281,13 @@ class PeerService(Service):
         """
         self._observers.append(observer)
 
+    def observeLinks(self, observer: Callable[[Failure], object]) -> None:
+        """
+        @param observer: called with the reason whenever the link to a node goes down, though this
+            peer runs.  The link comes back by itself; see L{whenLinked}.
+        """
+        self._linkObserver = observer
+
     def observeStreams(self, observer: Callable[[], object]) -> None:
         """
         @param observer: called whenever a stream has ended; see L{streams}.
@@ -363,11 +371,13 @@ class PeerService(Service):
             self._reach.linkUp(welcome)
         self._sessions.linkUp(link)
 
-    def linkDown(self, link: ILink) -> None:
+    def linkDown(self, link: ILink, reason: Failure) -> None:
         """
         A link carries nothing for the moment.
         """
         self._sessions.linkDown(link)
+        if self.running:
+            self._linkObserver(reason)
 
     def relayedReceived(self, link: ILink, sender: bytes, payload: bytes) -> None:
         """

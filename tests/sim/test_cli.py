@@ -485,6 +485,29 @@ class PipeTests(CommandCase):
         self.assertEqual(listener.events[-1]["event"], "lost")
         self.assertIn("the program stopped", listener.events[-1]["reason"])
 
+    def test_displaced(self) -> None:
+        """
+        Who listens is told why nobody comes any more: another program has its identity.
+        """
+        first = self.listening()
+        self.listening()
+        self.until(lambda: first.named("offline"))
+        (offline,) = first.named("offline")
+        self.assertIn("another program uses the same key", offline["reason"])
+        self.assertIsNone(first.status)
+
+    def test_notAllowed(self) -> None:
+        """
+        Who is not welcome is told so, in one line without repetition.
+        """
+        self.listening("--allow", self.peerID("carol"))
+        bob = self.peerID("bob")
+        caller = self.start("alice", "connect", "--json", bob)
+        self.assertEqual(self.ended(caller), 1)
+        (lost,) = caller.named("lost")
+        self.assertTrue(lost["reason"].startswith("the other side ended it: "), lost)
+        self.assertNotIn(bob, lost["reason"])
+
     def test_allowed(self) -> None:
         """
         With C{--allow} only those connect that were named.

@@ -44,6 +44,7 @@ class Welcome:
     """
 
     nodeName = "liar"
+    roundTrip = 2 * LATENCY
     stunServers: tuple[HostPort, ...] = ()
 
     def __init__(self, observedAddress: HostPort) -> None:
