@@ -33,9 +33,10 @@ from p2ptwist.interfaces import IBatchPathReceiver, IPathReceiver
 from p2ptwist.net.climb import Gear
 from p2ptwist.net.datagramport import DatagramPort
 from p2ptwist.net.expedition import Expedition
-from p2ptwist.net.flow import Flow, WriteMany
+from p2ptwist.net.flow import Flow
 from p2ptwist.net.latch import Latch
 from p2ptwist.net.outcome import asFailure
+from p2ptwist.net.outlet import Outlet, WriteMany
 from p2ptwist.net.pump import Pump
 from p2ptwist.net.routes import Routes
 
@@ -54,6 +55,7 @@ class Punch:
     @ivar receiver: who gets the datagrams and is told of the path's end (L{IPathReceiver}).
         Datagrams that came before it was set are delivered when it is; at most 64 of them.
     @ivar openedAfter: seconds from the start until the path was open; C{None} before.
+    @ivar outlet: what sends its datagrams.
     @ivar answered: whether the other side has described itself.
     @ivar exhausted: whether everything was tried that the two NATs allow.
     """
@@ -77,8 +79,7 @@ class Punch:
         self._routes = routes
         self._agent = agent
         self._clock = clock
-        self._write = write
-        self._writeMany = writeMany
+        self.outlet = Outlet(clock, agent.survey, write, writeMany)
         self._sendSignal = sendSignal
         self._adopted = adopted
         self._pump: Pump[Event] = Pump(clock, agent, self._transmit, self._deliver)
@@ -91,8 +92,6 @@ class Punch:
         self._ended: Latch[BaseException | None] = Latch()
         self._failure: Failure | None = None
         self._expedition: Expedition | None = None
-        self._primer: Gear | None = None
-        self._ways: dict[HostPort, DatagramPort] | None = None
 
     @property
     def session(self) -> bytes:
@@ -126,18 +125,27 @@ class Punch:
         return None if pair is None else pair.roundTrip
 
     @property
+    def unsent(self) -> int:
+        """
+        How many datagrams the socket refused, with whatever exception.
+        """
+        return self.outlet.unsent
+
+    @property
+    def stalled(self) -> bool:
+        """
+        Whether nothing is heard although the other side has answered, and ordinary checks would
+        have to meet.
+        """
+        survey = self._agent.survey
+        return self.answered and self.openedAfter is None and survey.ordinary
+
+    @property
     def counters(self) -> Counters:
         """
         What was dropped, and why.
         """
         return self._agent.counters
-
-    @property
-    def unsent(self) -> int:
-        """
-        Datagrams that the socket refused, with whatever exception.
-        """
-        return self._flow.unsent
 
     @property
     def receiver(self) -> IPathReceiver | None:
@@ -297,13 +305,6 @@ class Punch:
         self._agent.start(self._clock.seconds())
         self._pump.drain()
 
-    def prime(self, gear: Gear, until: float) -> None:
-        """
-        Let checks die on the way until that time; see L{p2ptwist.core.ice.survey.Survey.prime}.
-        """
-        self._primer = gear
-        self._agent.survey.prime(until)
-
     def climb(self, gear: Gear) -> None:
         """
         Where ordinary checks cannot meet, climb the ladder as well.
@@ -376,18 +377,14 @@ class Punch:
         Take a message that came to another socket than the peer's own.  If it is authentic, what
         goes to its source leaves from there from now on: the answer at once.
         """
-        ways = self._ways = self._ways or {}
-        former = ways.get(address)
-        ways[address] = port
+        former = self.outlet.redirect(address, port)
         self._flow.forget()
-        if self.receiveMessage(message, length, address):
+        taken = self.receiveMessage(message, length, address)
+        if taken:
             self._adopted(port)
-            return True
-        if former is None:
-            del ways[address]
         else:
-            ways[address] = former
-        return False
+            self.outlet.redirect(address, former)
+        return taken
 
     def _climbed(self) -> None:
         """
@@ -399,26 +396,7 @@ class Punch:
 
     def _transmit(self, data: bytes, address: HostPort) -> None:
         self._routes.sends(self, address)
-        try:
-            self._sender(address)(data, address)
-        except Exception as error:
-            # No route, a full buffer, no socket of that family: lost, as datagrams are.
-            self._flow.unsent += 1
-            _log.debug("datagram to {address} not sent: {error}", address=address, error=error)
-
-    def _sender(self, address: HostPort) -> Callable[[bytes, HostPort], object]:
-        """
-        @return: what sends a datagram to C{address}.
-        """
-        if self._ways is not None and address in self._ways:
-            return self._ways[address].write
-        primer = self._primer
-        if primer is not None:
-            if self._agent.survey.primes(address, self._clock.seconds()):
-                return primer.writeNear
-            if self.openedAfter is not None:
-                self._primer = None
-        return self._write
+        self.outlet.send(data, address)
 
     def _aim(self, target: HostPort) -> WriteMany:
         """
@@ -429,8 +407,7 @@ class Punch:
         """
         self._routes.sends(self, target)
         self._pump.drain()
-        way = None if self._ways is None else self._ways.get(target)
-        return self._writeMany if way is None else way.writeMany
+        return self.outlet.sendMany
 
     def _receiveSingly(self, datagrams: Sequence[bytes]) -> None:
         for data in datagrams:
@@ -472,10 +449,9 @@ class Punch:
             return
         self._failure = failure
         self._stopClimbing()
-        for port in (self._ways or {}).values():
-            port.stopListening()
         self._flow.forget()
         self._pump.stop()
+        self.outlet.close()
         self._routes.forget(self)
         self._ended.settle(failure.value)
         self._opened.settle(failure)

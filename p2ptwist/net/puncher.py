@@ -30,7 +30,7 @@ from p2ptwist.core.nat import NATBehavior
 from p2ptwist.core.stun.message import Message, MessageClass, anySTUN, decode, isSTUN
 from p2ptwist.net.climb import Gear
 from p2ptwist.net.datagramport import DatagramPort
-from p2ptwist.net.flow import WriteMany
+from p2ptwist.net.outlet import WriteMany
 from p2ptwist.net.punch import Punch
 from p2ptwist.net.routes import Routes
 
@@ -39,6 +39,8 @@ __all__ = ["Punch", "Puncher", "isOffer"]
 # Of a signal's delay, for how long checks die on the way: the direct way takes longer than the
 # rest, but between close neighbors.
 PRIMING = 0.6
+# Seconds of the same where it must not fail again: the other side is heard before, as a rule.
+FRESH_PRIMING = 2.0
 
 
 class Puncher:
@@ -85,6 +87,7 @@ class Puncher:
         complete: bool = True,
         behavior: NATBehavior | None = None,
         climbs: bool = False,
+        port: DatagramPort | None = None,
     ) -> Punch:
         """
         Offer a session to another program.
@@ -97,9 +100,11 @@ class Puncher:
         @param behavior: what this side's NAT was measured to do, for the reason of a failure.
         @param climbs: whether the ladder may be climbed (C{docs/ladder.md}).  Only over a channel
             that authenticates the other program, and that nobody else can read.
+        @param port: a fresh port, which the session uses and closes at its end; the other side is
+            asked to use one as well.  C{None} for the port of this object.
         """
         agent = Agent(True, self._randomBytes, self._clock.seconds())
-        punch = self._register(agent, sendSignal, climbs)
+        punch = self._register(agent, sendSignal, climbs, port)
         punch.addCandidates(candidates, complete, behavior)
         punch.start()
         return punch
@@ -113,21 +118,24 @@ class Puncher:
         complete: bool = True,
         behavior: NATBehavior | None = None,
         climbs: bool = False,
+        port: DatagramPort | None = None,
     ) -> Punch:
         """
         Take a session that another program offers.
 
         @param offer: the first signal of the session, as it came or decoded.
+        @param port: a fresh port, as in L{call}.
         @raise MalformedDatagram: when it is not an offer.
         """
         signal = _requireOffer(offer)
         agent = Agent(False, self._randomBytes, self._clock.seconds(), signal.session)
-        punch = self._register(agent, sendSignal, climbs)
+        punch = self._register(agent, sendSignal, climbs, port)
         punch.addCandidates(candidates, complete, behavior)
-        if self.gear is not None and self.signalDelay:
-            # When the answer comes, the other side opens its NATs.  A datagram that is sent a bit
-            # earlier arrives a bit later: it is the longer way that signals take.
-            punch.prime(self.gear, self._clock.seconds() + PRIMING * self.signalDelay)
+        # When the answer comes, the other side opens its NATs.  A datagram that is sent a bit
+        # earlier arrives a bit later, as signals take the longer way.
+        priming = PRIMING * self.signalDelay if port is None else FRESH_PRIMING
+        if self.gear is not None and priming:
+            punch.outlet.prime(self.gear, self._clock.seconds() + priming)
         punch.takeSignal(signal)
         return punch
 
@@ -182,7 +190,13 @@ class Puncher:
         for data in datagrams:
             self._write(data, address)
 
-    def _register(self, agent: Agent, sendSignal: Callable[[bytes], object], climbs: bool) -> Punch:
+    def _register(
+        self,
+        agent: Agent,
+        sendSignal: Callable[[bytes], object],
+        climbs: bool,
+        port: DatagramPort | None,
+    ) -> Punch:
         punch = Punch(
             self._routes,
             agent,
@@ -192,6 +206,9 @@ class Puncher:
             self._writeMany,
             self._adopted,
         )
+        if port is not None:
+            self._adopted(port)
+            punch.outlet.useFresh(port)
         if climbs and self.gear is not None:
             punch.climb(self.gear)
         self._routes.add(punch)

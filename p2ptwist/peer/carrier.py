@@ -9,45 +9,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from random import Random
-from typing import Protocol
 
-from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from p2ptwist.core.errors import MalformedDatagram
-from p2ptwist.core.ice.candidate import Candidate
 from p2ptwist.core.ice.signal import decodeSignal
-from p2ptwist.core.nat import NATBehavior
-from p2ptwist.core.session.selector import Backoff, PathKind, PathSelector, Route
+from p2ptwist.core.session.selector import PathKind, PathSelector, Route
 from p2ptwist.core.tcppath.signal import isTCPSignal
-from p2ptwist.core.tokenbucket import Rate, TokenBucket
 from p2ptwist.interfaces import IBatchPathReceiver
-from p2ptwist.net.puncher import Punch, Puncher, isOffer
+from p2ptwist.net.puncher import Punch, Puncher
 from p2ptwist.net.tcpopen import TCPOpener
 from p2ptwist.net.tcppath import TCPPath
 from p2ptwist.peer.pathwatch import PathWatch
 from p2ptwist.peer.tcpsearch import TCPSearch
-
-# Offers that are answered: as many as a caller makes whose row of waits starts anew now and then.
-OFFER_RATE = Rate(0.2, 6.0)  # a second, at once
-# Seconds of ordinary checks only, after everything else was tried in vain: what is not to look like
-# a scan must not come back every minute.
-CLIMB_PAUSE = 1800.0
-
-
-class LocalAddresses(Protocol):
-    """
-    Where this side can be reached: L{p2ptwist.net.localcandidates.LocalCandidates}.
-    """
-
-    complete: bool
-    behavior: NATBehavior
-
-    def candidates(self) -> tuple[Candidate, ...]:
-        """
-        @return: the addresses known at this moment.
-        """
+from p2ptwist.peer.udpsearch import LocalAddresses, UDPSearch
 
 
 @implementer(IBatchPathReceiver)
@@ -92,10 +69,7 @@ class Carrier:
             was acknowledged.
         @param opener: makes direct paths over TCP; C{None} for none.
         """
-        self.failure: Exception | None = None
         self._clock = clock
-        self._puncher = puncher
-        self._local = local
         self._relay = relay
         self._deliver = deliver
         self._deliverAll = deliverAll
@@ -104,15 +78,18 @@ class Carrier:
         self._changed = changed
         self._selector = PathSelector(clock.seconds())
         self._watch = PathWatch(clock, self._selector, unanswered, self._check, doubt, repeat)
-        self._backoff = Backoff(random)
-        self._climbAgainAt = 0.0
-        self._offers = TokenBucket(OFFER_RATE, clock.seconds())
         self._calling = False
         self._closed = False
-        self._attempt: Punch | None = None
+        self._udp = UDPSearch(clock, puncher, local, random, signal, self._openedUDP, self._mayLook)
         self._direct: Punch | TCPPath | None = None
         self._tcp = TCPSearch(clock, opener, signal, self._openedTCP)
-        self._retry: IDelayedCall | None = None
+
+    @property
+    def failure(self) -> Exception | None:
+        """
+        Why the latest attempt to be direct over UDP failed; C{None} before one did.
+        """
+        return self._udp.failure
 
     @property
     def kind(self) -> PathKind:
@@ -141,14 +118,7 @@ class Carrier:
         Look for a direct path, from now on whenever there is none.
         """
         self._calling = True
-        self._attempt = self._puncher.call(
-            self._signal,
-            self._local.candidates(),
-            complete=self._local.complete,
-            behavior=self._local.behavior,
-            climbs=self._mayClimb(),
-        )
-        self._follow(self._attempt)
+        self._udp.call()
         if self._direct is None:
             self._tcp.begin()
 
@@ -163,46 +133,17 @@ class Carrier:
             signal = decodeSignal(data)
         except MalformedDatagram:
             return
-        for punch in (self._attempt, self._direct):
-            if punch and not isinstance(punch, TCPPath) and punch.session == signal.session:
-                punch.takeSignal(signal)
-                return
-        if isOffer(signal) and self._mayAnswer():
-            # The other side looks for a path anew: what it tried before is over.
-            if self._attempt is not None:
-                self._attempt.close("a newer attempt")
-            self._attempt = self._puncher.answer(
-                signal,
-                self._signal,
-                self._local.candidates(),
-                complete=self._local.complete,
-                behavior=self._local.behavior,
-                climbs=self._mayClimb(),
-            )
-            self._follow(self._attempt)
-
-    def _mayAnswer(self) -> bool:
-        """
-        @return: whether an offer is to be answered.  A peer that offers more often than any honest
-            one may be aiming this side's checks at somebody else.
-        """
-        answering = not self._calling and not self._closed
-        return answering and self._offers.take(self._clock.seconds())
-
-    def _mayClimb(self) -> bool:
-        """
-        @return: whether an attempt may do more than ordinary checks.  Where all of it was tried in
-            vain, and the NATs here are still the same, not again for a while.
-        """
-        return self._climbAgainAt <= self._clock.seconds()
+        direct = self._direct
+        if direct is None or isinstance(direct, TCPPath) or direct.session != signal.session:
+            self._udp.signalReceived(signal, not self._calling and not self._closed)
+        else:
+            direct.takeSignal(signal)
 
     def addressesChanged(self) -> None:
         """
         Tell the other side of more addresses.
         """
-        if self._attempt is not None:
-            local = self._local
-            self._attempt.addCandidates(local.candidates(), local.complete, local.behavior)
+        self._udp.addressesChanged()
 
     def send(self, datagrams: Sequence[bytes]) -> None:
         """
@@ -257,13 +198,10 @@ class Carrier:
         self._closed = True
         self._watch.stop()
         self._tcp.giveUp(reason)
-        if self._retry is not None:
-            self._retry.cancel()
-            self._retry = None
-        for punch in (self._attempt, self._direct):
-            if punch is not None:
-                punch.close(reason)
-        self._attempt = self._direct = None
+        self._udp.close(reason)
+        direct, self._direct = self._direct, None
+        if direct is not None:
+            direct.close(reason)
 
     # IBatchPathReceiver
 
@@ -307,14 +245,10 @@ class Carrier:
 
     # Attempts.
 
-    def _follow(self, punch: Punch) -> None:
-        punch.whenOpen().addCallbacks(self._opened, lambda _: None)
+    def _openedUDP(self, punch: Punch) -> None:
         punch.whenOver().addCallback(self._over, punch)
-
-    def _opened(self, punch: Punch) -> None:
-        if self._closed or punch is not self._attempt:
+        if self._closed:
             return
-        self._attempt = None
         self._tcp.giveUp("there is a path over UDP")
         self._use(punch)
 
@@ -338,36 +272,23 @@ class Carrier:
             self._changed()
 
     def _over(self, reason: BaseException | None, punch: Punch | TCPPath) -> None:
-        if punch is self._attempt:
-            self._attempt = None
-            self.failure = reason if isinstance(reason, Exception) else None
-            if punch.exhausted:
-                self._climbAgainAt = self._clock.seconds() + CLIMB_PAUSE
-        elif punch is self._direct:
-            self._direct = None
-            self._watch.stop()
-            lasted = self._selector.directLost(self._clock.seconds())
-            self._backoff.pathLasted(lasted)
-            self._probe()
-            self._pollChange()
-        if self._calling and self._mayLook():
-            self._retryLater()
+        if punch is not self._direct:
+            return
+        self._direct = None
+        self._watch.stop()
+        lasted = self._selector.directLost(self._clock.seconds())
+        self._udp.pathLasted(lasted)
+        self._probe()
+        self._pollChange()
+        if self._mayLook():
+            self._udp.callLater()
 
     def _mayLook(self) -> bool:
         """
-        @return: whether there is no path over UDP, and no attempt.
+        @return: whether this side is to look for a path over UDP.
         """
         better = self._direct is None or isinstance(self._direct, TCPPath)
-        return better and self._attempt is None and not self._closed
-
-    def _retryLater(self) -> None:
-        if self._retry is None:
-            self._retry = self._clock.callLater(self._backoff.next(), self._again)
-
-    def _again(self) -> None:
-        self._retry = None
-        if self._mayLook():
-            self.call()
+        return self._calling and better and not self._closed
 
     def _heardDirect(self) -> None:
         self._watch.heard(self._clock.seconds())

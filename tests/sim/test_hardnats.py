@@ -130,3 +130,36 @@ class HardTests(SynchronousTestCase):
         for a, b in ((HOME, COUNTING), (HOME, RANDOM), (COUNTING, COUNTING)):
             times = self.times(accepting(a), accepting(b))
             self.assertGreaterEqual(self.share(times), 0.9)
+
+
+class SpoiledTests(SynchronousTestCase):
+    """
+    A router took a datagram that came too early for its own: another port is needed.
+    """
+
+    def test_freshPort(self) -> None:
+        """
+        Where priming did not help, as signals take longer than this side's link tells, an attempt
+        from fresh ports does, and the next one begins with those.
+        """
+        pairs = SessionPairs()
+        routers = pairs.twoRouters(accepting(HOME), accepting(HOME))
+        alice, bob = (
+            pairs.caller(router.host(name)) for router, name in zip(routers, "ab", strict=True)
+        )
+        pairs.ready()
+        bob.echoes()
+        for caller in (alice, bob):
+            assert caller.peer._reach is not None
+            caller.peer._reach.puncher.signalDelay = 0.0
+        began = pairs.internet.seconds()
+        talk = pairs.talk(alice, bob)
+        pairs.internet.advance(1.5)
+        self.assertFalse(_isDirect(alice))
+        pairs.internet.advance(3.0)
+        self.assertTrue(_isDirect(alice) and _isDirect(bob))
+        self.assertLess(alice.events[-1][0] - began, 4.0)
+        talk.transport.write(b"hello")
+        pairs.internet.advance(1.0)
+        self.assertEqual(talk.data, b"hello")
+        pairs.close()

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from random import Random
+from types import SimpleNamespace
 
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
@@ -19,8 +20,9 @@ from p2ptwist.core.session.selector import PathKind
 from p2ptwist.errors import PathLost, PunchFailed
 from p2ptwist.net.latch import Latch
 from p2ptwist.net.puncher import Puncher
-from p2ptwist.peer.carrier import OFFER_RATE, Carrier
+from p2ptwist.peer.carrier import Carrier
 from p2ptwist.peer.pathwatch import LINK_PATIENCE
+from p2ptwist.peer.udpsearch import OFFER_RATE
 
 
 class Path:
@@ -32,9 +34,11 @@ class Path:
     flowing = True
     receiver: object = None
     exhausted = False
+    stalled = False
 
     def __init__(self, session: bytes) -> None:
         self.session = session
+        self.outlet = SimpleNamespace(fresh=False)
         self.sent: list[bytes] = []
         self.signals: list[Signal] = []
         self.added = 0
@@ -104,6 +108,8 @@ class Paths:
     """
     A puncher whose paths a test controls.
     """
+
+    gear = None
 
     def __init__(self) -> None:
         self.made: list[Path] = []

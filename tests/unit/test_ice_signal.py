@@ -181,7 +181,7 @@ class RoundTripTests(SynchronousTestCase):
         """
         Extensions of types that are not known are skipped.
         """
-        self.assertEqual(decodeSignal(OFFER_BYTES + b"\x02\x03abc\x07\x00"), OFFER)
+        self.assertEqual(decodeSignal(OFFER_BYTES + b"\x03\x03abc\x07\x00"), OFFER)
 
     def test_passwordIsNotShown(self) -> None:
         """

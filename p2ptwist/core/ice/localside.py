@@ -20,18 +20,21 @@ class LocalSide:
     @ivar session: exactly 8 bytes.
     @ivar complete: whether no more candidates will come.
     @ivar behavior: what this side's NAT was measured to do.
+    @ivar fresh: whether its port is a fresh one, and the other side's is to be as well.
     """
 
     __slots__ = (
         "_candidates",
         "behavior",
         "complete",
+        "fresh",
         "session",
     )
 
     def __init__(self, session: bytes) -> None:
         self.session = session
         self.complete = False
+        self.fresh = False
         self.behavior = NATBehavior(None, None)
         self._candidates: dict[HostPort, Candidate] = {}
 
@@ -83,6 +86,7 @@ class LocalSide:
             tuple(self._candidates.values()),
             self.complete,
             self.behavior,
+            self.fresh,
         )
 
     def more(self, number: int) -> MoreCandidates:

@@ -35,7 +35,9 @@ _CANDIDATE = struct.Struct("!BBIH")
 _ADDRESS_LENGTH = {4: 4, 6: 16}
 # RFC 8445 section 5.3: letters, digits, "+" and "/"; so no ":" that would split a user name.
 _CREDENTIAL = re.compile(rb"[A-Za-z0-9+/]*")
-_NAT_DETAILS = 1  # the type of the only extension so far
+# The types of extensions.
+_NAT_DETAILS = 1
+_FRESH = 2
 
 
 class SignalType(enum.IntEnum):
@@ -62,6 +64,7 @@ class Description:
     @ivar candidates: what is known so far, at most 24.
     @ivar complete: whether no more candidates of this generation will follow.
     @ivar behavior: what this side's NAT was measured to do, for a reason that a person reads.
+    @ivar fresh: whether this side uses a fresh port, and asks the other one for the same.
     """
 
     type: SignalType
@@ -72,6 +75,7 @@ class Description:
     candidates: tuple[Candidate, ...]
     complete: bool
     behavior: NATBehavior
+    fresh: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +140,7 @@ def encodeSignal(signal: Signal) -> bytes:
             _encodeBehavior(signal.behavior),
             bytes((len(signal.candidates),)),
             *map(_encodeCandidate, signal.candidates),
-            _encodeExtensions(signal.behavior),
+            _encodeExtensions(signal),
         )
     )
 
@@ -196,7 +200,7 @@ class _Reader:
 def _readCandidates(body: _Reader, session: bytes) -> MoreCandidates:
     generation, complete = body.byte(), _flag(body.byte())
     behavior, candidates = _readBehavior(body), _readCandidateList(body)
-    behavior = _readExtensions(body, behavior)
+    behavior, _ = _readExtensions(body, behavior)
     return MoreCandidates(session, generation, candidates, complete, behavior)
 
 
@@ -204,9 +208,9 @@ def _readDescription(body: _Reader, signalType: SignalType, session: bytes) -> D
     generation, complete = body.byte(), _flag(body.byte())
     fragment, password = _readText(body, FRAGMENT_LENGTH), _readText(body, PASSWORD_LENGTH)
     behavior, candidates = _readBehavior(body), _readCandidateList(body)
-    behavior = _readExtensions(body, behavior)
+    behavior, fresh = _readExtensions(body, behavior)
     return Description(
-        signalType, session, generation, fragment, password, candidates, complete, behavior
+        signalType, session, generation, fragment, password, candidates, complete, behavior, fresh
     )
 
 
@@ -249,17 +253,22 @@ def _readBehavior(body: _Reader) -> NATBehavior:
     return NATBehavior(_MAPPINGS[mapping], _FILTERINGS[filtering])
 
 
-def _encodeExtensions(behavior: NATBehavior) -> bytes:
-    details = encodeDetails(behavior)
-    return bytes((_NAT_DETAILS, len(details))) + details if details else b""
+def _encodeExtensions(signal: Description | MoreCandidates) -> bytes:
+    details = encodeDetails(signal.behavior)
+    encoded = bytes((_NAT_DETAILS, len(details))) + details if details else b""
+    if isinstance(signal, Description) and signal.fresh:
+        encoded += bytes((_FRESH, 0))
+    return encoded
 
 
-def _readExtensions(body: _Reader, behavior: NATBehavior) -> NATBehavior:
+def _readExtensions(body: _Reader, behavior: NATBehavior) -> tuple[NATBehavior, bool]:
     """
     Read to the end.  Types come in ascending order, so that none comes twice; what later versions
     add is skipped.
+
+    @return: the behavior with its details, and whether the port is a fresh one.
     """
-    last = 0
+    last, fresh = 0, False
     while not body.ended:
         kind = body.byte()
         value = body.take(body.byte())
@@ -267,8 +276,9 @@ def _readExtensions(body: _Reader, behavior: NATBehavior) -> NATBehavior:
             raise MalformedDatagram(f"an extension of type {kind} after one of type {last}")
         if kind == _NAT_DETAILS:
             behavior = addDetails(behavior, value)
+        fresh = fresh or kind == _FRESH
         last = kind
-    return behavior
+    return behavior, fresh
 
 
 def _encodeCandidate(candidate: Candidate) -> bytes:

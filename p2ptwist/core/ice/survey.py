@@ -12,6 +12,7 @@ from p2ptwist.core.ice.conversation import Conversation
 from p2ptwist.core.ice.lineage import Lineage
 from p2ptwist.core.ice.localside import LocalSide
 from p2ptwist.core.ice.reason import explainEnd
+from p2ptwist.core.ladder.posture import Posture, postureOf
 from p2ptwist.core.nat import NATBehavior
 
 
@@ -61,6 +62,20 @@ class Survey:
         """
         remote = (pair.remote for pair in self._lineage.current.checklist)
         return frozenset(each.address[0] for each in remote if _isReflexive(each))
+
+    @property
+    def ordinary(self) -> bool:
+        """
+        Whether ordinary checks ought to meet, as far as is known.
+        """
+        expected = (None, Posture.STEADY)
+        return postureOf(self.local) in expected and postureOf(self.remote) in expected
+
+    def markFresh(self) -> None:
+        """
+        Ask the other side for a fresh port, as this side's is one.
+        """
+        self._localSide.fresh = True
 
     def prime(self, until: float) -> None:
         """

@@ -78,11 +78,11 @@ def scatter(count: int, address: HostPort) -> Iterator[Shot]:
             yield Shot(SPRAY_GAP if socket else SPRAY_GAP + pause, socket, address, near)
 
 
-def spray(host: str, random: Random) -> Iterator[Shot]:
+def spray(host: str, chance: Random) -> Iterator[Shot]:
     """
     A steady side tries ports of a scattered one, none twice.
     """
-    for port in random.sample(range(LOWEST_PORT, 65536), SPRAY_PORTS):
+    for port in chance.sample(range(LOWEST_PORT, 65536), SPRAY_PORTS):
         if port not in GATEWAY_PORTS:
             yield Shot(SPRAY_GAP, None, (host, port))
 

@@ -1,0 +1,285 @@
+"""
+The search of one session for a direct path over UDP.
+
+The caller looks, again and again while there is no such path; the other side answers.  An attempt
+that is silent although both sides described themselves is followed by one from fresh ports: perhaps
+a router took a datagram that came too early for its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from random import Random
+from typing import Protocol
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+
+from p2ptwist.core.ice.candidate import Candidate
+from p2ptwist.core.ice.signal import Description, Signal
+from p2ptwist.core.nat import NATBehavior
+from p2ptwist.core.session.selector import Backoff
+from p2ptwist.core.tokenbucket import Rate, TokenBucket
+from p2ptwist.errors import PortUnusable
+from p2ptwist.net.freshport import FreshPort, openFresh
+from p2ptwist.net.puncher import Punch, Puncher, isOffer
+
+# Offers that are answered: as many as a caller makes whose row of waits starts anew now and then.
+OFFER_RATE = Rate(0.2, 6.0)  # a second, at once
+# Seconds of ordinary checks only, after everything else was tried in vain: what is not to look like
+# a scan must not come back every minute.
+CLIMB_PAUSE = 1800.0
+# Seconds without a word before an attempt from fresh ports: several round trips, also by satellite.
+FRESH_AFTER = 2.0
+
+
+class LocalAddresses(Protocol):
+    """
+    Where this side can be reached: L{p2ptwist.net.localcandidates.LocalCandidates}.
+    """
+
+    complete: bool
+    behavior: NATBehavior
+
+    def candidates(self) -> tuple[Candidate, ...]:
+        """
+        @return: the addresses known at this moment.
+        """
+
+
+class UDPSearch:
+    """
+    The attempts of one session.
+
+    @ivar failure: why the latest attempt failed; C{None} before one did.
+    """
+
+    __slots__ = (
+        "_attempt",
+        "_backoff",
+        "_climbAgainAt",
+        "_clock",
+        "_closed",
+        "_freshFirst",
+        "_local",
+        "_offers",
+        "_opened",
+        "_opening",
+        "_puncher",
+        "_signal",
+        "_timer",
+        "_wanted",
+        "failure",
+    )
+
+    def __init__(
+        self,
+        clock: IReactorTime,
+        puncher: Puncher,
+        local: LocalAddresses,
+        random: Random,
+        signal: Callable[[bytes], object],
+        opened: Callable[[Punch], object],
+        wanted: Callable[[], bool],
+    ) -> None:
+        """
+        @param puncher: of the port that direct paths use.
+        @param local: this side's addresses.
+        @param random: spreads repeated attempts.
+        @param signal: sends a signal to the other side, inside the session.
+        @param opened: called with each path.
+        @param wanted: whether this side, the caller, looks for one.
+        """
+        self.failure: Exception | None = None
+        self._clock = clock
+        self._puncher = puncher
+        self._local = local
+        self._signal = signal
+        self._opened = opened
+        self._wanted = wanted
+        self._backoff = Backoff(random)
+        self._offers = TokenBucket(OFFER_RATE, clock.seconds())
+        self._climbAgainAt = 0.0
+        self._freshFirst = False
+        self._closed = False
+        self._attempt: Punch | None = None
+        self._opening: Deferred[None] | None = None
+        self._timer: IDelayedCall | None = None
+
+    def call(self) -> None:
+        """
+        Make an attempt, if none is under way and one is wanted.
+        """
+        self._stopTimer()
+        if self._attempt is not None or self._opening is not None or not self._wanted():
+            return
+        if self._freshFirst:
+            self._openFresh(self._callFresh)
+            return
+        self._try(
+            self._puncher.call(
+                self._signal,
+                self._local.candidates(),
+                complete=self._local.complete,
+                behavior=self._local.behavior,
+                climbs=self._mayClimb(),
+            )
+        )
+        self._timer = self._clock.callLater(FRESH_AFTER, self._silent)
+
+    def callLater(self) -> None:
+        """
+        Make an attempt after a while: there is no path any more.
+        """
+        if self._timer is None and self._attempt is None and not self._closed:
+            self._timer = self._clock.callLater(self._backoff.next(), self._again)
+
+    def pathLasted(self, seconds: float) -> None:
+        """
+        A path has ended that was open for so long.
+        """
+        self._backoff.pathLasted(seconds)
+
+    def signalReceived(self, signal: Signal, mayAnswer: bool) -> None:
+        """
+        Take a signal of the other side.
+
+        @param mayAnswer: whether this side answers offers.
+        """
+        if self._attempt is not None and self._attempt.session == signal.session:
+            self._attempt.takeSignal(signal)
+        elif isOffer(signal) and mayAnswer and self._mayOffer():
+            assert isinstance(signal, Description)
+            self._answer(signal)
+
+    def addressesChanged(self) -> None:
+        """
+        Tell the other side of more addresses.
+        """
+        local = self._local
+        if self._attempt is not None and not self._attempt.outlet.fresh:
+            self._attempt.addCandidates(local.candidates(), local.complete, local.behavior)
+
+    def close(self, reason: str) -> None:
+        """
+        End the attempt, and make no other.
+        """
+        self._closed = True
+        self._stopTimer()
+        self._replace(reason)
+
+    def _mayOffer(self) -> bool:
+        """
+        @return: whether the other side may offer once more.  One that does more often than any
+            honest one may be aiming this side's checks at somebody else.
+        """
+        return self._offers.take(self._clock.seconds())
+
+    def _answer(self, offer: Description) -> None:
+        self._replace("a newer attempt")
+        if offer.fresh and self._puncher.gear is not None:
+            self._openFresh(lambda fresh: self._answerFresh(offer, fresh))
+            return
+        self._try(
+            self._puncher.answer(
+                offer,
+                self._signal,
+                self._local.candidates(),
+                complete=self._local.complete,
+                behavior=self._local.behavior,
+                climbs=self._mayClimb(),
+            )
+        )
+
+    def _mayClimb(self) -> bool:
+        """
+        @return: whether an attempt may do more than ordinary checks.
+        """
+        return self._climbAgainAt <= self._clock.seconds()
+
+    # Fresh ports.
+
+    def _silent(self) -> None:
+        self._timer = None
+        attempt = self._attempt
+        if attempt is not None and attempt.stalled and self._puncher.gear is not None:
+            self._openFresh(self._callFresh)
+
+    def _openFresh(self, use: Callable[[FreshPort], None]) -> None:
+        assert self._puncher.gear is not None
+        try:
+            opening = openFresh(self._puncher.gear, self._local.candidates())
+        except PortUnusable:
+            return  # the attempt under way goes on
+
+        def opened(fresh: FreshPort) -> None:
+            self._opening = None
+            self._replace("a newer attempt")
+            use(fresh)
+
+        self._opening = opening.addCallback(opened)
+        self._opening.addErrback(lambda _: None)  # canceled
+
+    def _callFresh(self, fresh: FreshPort) -> None:
+        self._try(
+            self._puncher.call(
+                self._signal, fresh.candidates, behavior=self._local.behavior, port=fresh.port
+            )
+        )
+
+    def _answerFresh(self, offer: Description, fresh: FreshPort) -> None:
+        self._try(
+            self._puncher.answer(
+                offer,
+                self._signal,
+                fresh.candidates,
+                behavior=self._local.behavior,
+                port=fresh.port,
+            )
+        )
+
+    # What becomes of an attempt.
+
+    def _try(self, punch: Punch) -> None:
+        self._attempt = punch
+        punch.whenOpen().addCallbacks(self._open, lambda _: None)
+        punch.whenOver().addCallback(self._over, punch)
+
+    def _open(self, punch: Punch) -> None:
+        if punch is self._attempt:
+            self._attempt = None
+            self._stopTimer()
+            self._freshFirst = punch.outlet.fresh
+            self._opened(punch)
+
+    def _over(self, reason: BaseException | None, punch: Punch) -> None:
+        if punch is not self._attempt:
+            return
+        self._attempt = None
+        self._freshFirst = False
+        self.failure = reason if isinstance(reason, Exception) else None
+        if punch.exhausted:
+            self._climbAgainAt = self._clock.seconds() + CLIMB_PAUSE
+        self._stopTimer()
+        if self._wanted():
+            self.callLater()
+
+    def _again(self) -> None:
+        self._timer = None
+        self.call()
+
+    def _replace(self, reason: str) -> None:
+        """
+        Give up the attempt under way.
+        """
+        attempt, self._attempt = self._attempt, None
+        opening, self._opening = self._opening, None
+        if opening is not None:
+            opening.cancel()
+        if attempt is not None:
+            attempt.close(reason)
+
+    def _stopTimer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
