@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
+_FAR = 86_400.0  # seconds; nobody waits for a deadline that is years away, as QUIC's last one
 _ROUNDING = 1e-6  # seconds that a timer may fire early; Twisted's clock has steps of 0.24 us
 
 
@@ -40,7 +41,9 @@ class DeadlineTimer:
         The deadline may be another one.
         """
         deadline = self._deadline()
-        if deadline is None or (self._timer is not None and deadline >= self._armedFor):
+        if deadline is None or deadline - now > _FAR:
+            return
+        if self._timer is not None and deadline >= self._armedFor:
             return
         self._armedFor = deadline
         delay = max(0.0, deadline - now)

@@ -28,8 +28,9 @@ MESSAGE_LENGTH = 1150
 REASON_LIMIT = 200  # bytes of the text of an end: it fits one datagram
 CONTROL_STREAM = 1  # the first bidirectional stream of the called side; RFC 9000 section 2.1
 VIRTUAL_ADDRESS = ("192.0.2.1", 1)  # RFC 5737: an address that is nobody's
-# Seconds.  Whether the other side is there is for the paths to find out; QUIC keeps its state.
-_IDLE_TIMEOUT = 86_400.0
+# Seconds: ten years.  Whether the other side is there is for the paths to find out; QUIC keeps its
+# state.
+_IDLE_TIMEOUT = 315_360_000.0
 # Bytes.  Flow control is by grants, see p2ptwist.core.session.credit.  QUIC's own limits, which the
 # library moves on as bytes come in order, bound what a peer that leaves holes can make it keep.
 _STREAM_WINDOW = 2 * 1024 * 1024

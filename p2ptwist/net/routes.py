@@ -26,8 +26,8 @@ class _Entry:
     @ivar fragments: what checks for it name.
     """
 
-    addresses: dict[HostPort, None] = field(default_factory=dict)
-    fragments: set[bytes] = field(default_factory=set)
+    addresses: list[HostPort] = field(default_factory=list)
+    fragments: tuple[bytes, ...] = ()
 
 
 class Routes(Generic[SessionT]):
@@ -37,7 +37,8 @@ class Routes(Generic[SessionT]):
 
     def __init__(self) -> None:
         self._entries: dict[SessionT, _Entry] = {}
-        self._byAddress: dict[HostPort, dict[SessionT, None]] = {}
+        # The newest first.  As a rule there is one, so that a tuple is smallest and quickest.
+        self._byAddress: dict[HostPort, tuple[SessionT, ...]] = {}
         self._byFragment: dict[bytes, SessionT] = {}
 
     def __len__(self) -> int:
@@ -53,14 +54,14 @@ class Routes(Generic[SessionT]):
         """
         @return: the sessions that send to C{address}, those first that began to most recently.
         """
-        return list(reversed(self._byAddress.get(address, {})))
+        return list(self._byAddress.get(address, ()))
 
     def only(self, address: HostPort) -> SessionT | None:
         """
         @return: the session that sends to C{address}, if there is exactly one.
         """
         sharing = self._byAddress.get(address, ())
-        return next(iter(sharing)) if len(sharing) == 1 else None
+        return sharing[0] if len(sharing) == 1 else None
 
     def named(self, fragment: bytes) -> SessionT | None:
         """
@@ -82,15 +83,13 @@ class Routes(Generic[SessionT]):
         if entry is None:
             return
         if address in entry.addresses:
-            del entry.addresses[address]
-            entry.addresses[address] = None
+            entry.addresses.remove(address)
+            entry.addresses.append(address)
             return
         if len(entry.addresses) >= ADDRESS_LIMIT:
-            oldest = next(iter(entry.addresses))
-            del entry.addresses[oldest]
-            self._drop(session, oldest)
-        entry.addresses[address] = None
-        self._byAddress.setdefault(address, {})[session] = None
+            self._drop(session, entry.addresses.pop(0))
+        entry.addresses.append(address)
+        self._byAddress[address] = (session, *self._byAddress.get(address, ()))
 
     def names(self, session: SessionT, fragments: Iterable[bytes]) -> None:
         """
@@ -99,12 +98,11 @@ class Routes(Generic[SessionT]):
         entry = self._entries.get(session)
         if entry is None:
             return
-        current = set(fragments)
-        for fragment in entry.fragments - current:
+        for fragment in entry.fragments:
             del self._byFragment[fragment]
-        for fragment in current - entry.fragments:
+        entry.fragments = tuple(dict.fromkeys(fragments))
+        for fragment in entry.fragments:
             self._byFragment[fragment] = session
-        entry.fragments = current
 
     def forget(self, session: SessionT) -> None:
         """
@@ -115,7 +113,8 @@ class Routes(Generic[SessionT]):
             self._drop(session, address)
 
     def _drop(self, session: SessionT, address: HostPort) -> None:
-        sharing = self._byAddress[address]
-        del sharing[session]
-        if not sharing:
+        sharing = tuple(each for each in self._byAddress[address] if each != session)
+        if sharing:
+            self._byAddress[address] = sharing
+        else:
             del self._byAddress[address]

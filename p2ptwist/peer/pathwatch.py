@@ -31,6 +31,19 @@ class PathWatch:
     The watch over the direct paths of one session, one after the other.
     """
 
+    __slots__ = (
+        "_call",
+        "_check",
+        "_clock",
+        "_doubt",
+        "_late",
+        "_repeat",
+        "_repeatedAt",
+        "_selector",
+        "_suspectedAt",
+        "_unanswered",
+    )
+
     def __init__(
         self,
         clock: IReactorTime,

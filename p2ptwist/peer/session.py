@@ -70,7 +70,6 @@ class Session:
     @ivar name: exactly 8 bytes, the same on both sides.
     @ivar calling: whether this side called.
     @ivar carrier: what moves the datagrams; set by whoever makes the session.
-    @ivar roundTrip: L{QUIC.roundTrip}.
     """
 
     carrier: Carrier
@@ -91,7 +90,6 @@ class Session:
         self._ownKey = ownKey
         self._clock = clock
         self._quic = quic
-        self.roundTrip = quic.roundTrip
         self._admission = admission
         self._owner = owner
         self.calling = isinstance(admission, CallerAdmission)
@@ -131,6 +129,12 @@ class Session:
         Whether the called side has admitted the caller.
         """
         return self._admission.state is AdmissionState.ADMITTED
+
+    def roundTrip(self) -> float | None:
+        """
+        @return: as L{QUIC.roundTrip}.
+        """
+        return self._quic.roundTrip()
 
     @property
     def unsent(self) -> bool:

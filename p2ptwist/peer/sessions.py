@@ -53,6 +53,8 @@ class _Held:
     A session and how to reach its peer.
     """
 
+    __slots__ = ("grace", "link", "session")
+
     def __init__(self, session: Session, link: ILink) -> None:
         self.session = session
         self.link = link

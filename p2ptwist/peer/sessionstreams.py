@@ -63,6 +63,17 @@ class SessionStreams:
     @ivar budget: what they are lent together.
     """
 
+    __slots__ = (
+        "_calling",
+        "_early",
+        "_host",
+        "_kept",
+        "_quic",
+        "_table",
+        "_waking",
+        "budget",
+    )
+
     def __init__(self, host: StreamsHost, quic: QUIC, calling: bool) -> None:
         """
         @param calling: whether this side called.

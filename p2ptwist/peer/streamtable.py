@@ -54,6 +54,15 @@ class StreamTable:
     The streams by number.
     """
 
+    __slots__ = (
+        "_above",
+        "_below",
+        "_headers",
+        "_stopped",
+        "_streams",
+        "_theirs",
+    )
+
     def __init__(self, calling: bool) -> None:
         """
         @param calling: whether this side is the QUIC client, which decides whose numbers are

@@ -24,6 +24,20 @@ class Vigil:
     The watch over one session, from its admission on.
     """
 
+    __slots__ = (
+        "_ask",
+        "_asking",
+        "_clock",
+        "_doubted",
+        "_fedAt",
+        "_gone",
+        "_heardAt",
+        "_isSettled",
+        "_lull",
+        "_lullCall",
+        "_silence",
+    )
+
     def __init__(
         self,
         clock: IReactorTime,

@@ -86,6 +86,17 @@ class DeadlineTests(SynchronousTestCase):
         self.clock.advance(3.0)
         self.assertEqual(self.due, [4.0])
 
+    def test_far(self) -> None:
+        """
+        For what is years away there is no timer.
+        """
+        self.look(1e8)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+        self.look(1.0)
+        self.deadline = 1e8
+        self.clock.advance(1.0)
+        self.assertEqual((self.due, self.clock.getDelayedCalls()), ([], []))
+
     def test_gone(self) -> None:
         """
         A timer whose deadline is gone ends.

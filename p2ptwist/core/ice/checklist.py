@@ -52,6 +52,8 @@ class Pace:
     those few packets at somebody who did not ask for them.
     """
 
+    __slots__ = ("_budget", "_rate")
+
     def __init__(self, now: float) -> None:
         self._rate = TokenBucket(PACING, now)
         self._budget = TokenBucket(REQUEST_BUDGET, now)

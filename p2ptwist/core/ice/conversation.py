@@ -7,7 +7,6 @@ or received check means for data is L{p2ptwist.core.ice.agent}'s to decide.
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from typing import TypeAlias
 
@@ -70,7 +69,7 @@ class Conversation:
         self.pace = Pace(now)
         self.transmits: list[Transmit] = []
         self._counters = counters
-        self._answered: OrderedDict[bytes, HostPort] = OrderedDict()
+        self._answered: dict[bytes, HostPort] = {}
 
     def send(self, generation: Generation, pair: Pair, now: float) -> None:
         """
@@ -196,7 +195,7 @@ class Conversation:
             self.transmits.append(Transmit(refusal, pair.address))
             return False
         if len(self._answered) >= _REPEAT_LIMIT:
-            self._answered.popitem(last=False)
+            del self._answered[next(iter(self._answered))]
         self._answered[message.transactionID] = pair.address
         self.transmits.append(Transmit(encodeAnswer(message, pair.address, password), pair.address))
         return True

@@ -4,7 +4,6 @@ The requests of an agent that may still be answered, and the answers that fit th
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -66,7 +65,7 @@ class Exchange:
         self.sent = 0
         self._randomBytes = randomBytes
         self.changeTieBreaker()
-        self._outstanding: OrderedDict[bytes, Outstanding] = OrderedDict()
+        self._outstanding: dict[bytes, Outstanding] = {}
 
     def __contains__(self, transactionID: bytes) -> bool:
         return transactionID in self._outstanding
@@ -92,7 +91,7 @@ class Exchange:
         priority = candidatePriority(CandidateType.PEER_REFLEXIVE, pair.address[0])
         check = Check(priority, controlling, self.tieBreaker, pair.nominating)
         if len(self._outstanding) >= OUTSTANDING_LIMIT:
-            self._outstanding.popitem(last=False)
+            del self._outstanding[next(iter(self._outstanding))]
         self._outstanding[transactionID] = Outstanding(
             generation, remote.password, pair, now, pair.nominating, controlling
         )

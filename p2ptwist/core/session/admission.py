@@ -90,6 +90,14 @@ class CallerAdmission:
     @ivar state: how far it is.
     """
 
+    __slots__ = (
+        "_calledKey",
+        "_outgoing",
+        "_ownKey",
+        "_sign",
+        "state",
+    )
+
     def __init__(self, ownKey: bytes, sign: Callable[[bytes], bytes], calledKey: bytes) -> None:
         """
         @param ownKey: this peer's public key, exactly 32 bytes.
@@ -168,6 +176,16 @@ class CalledAdmission:
 
     @ivar state: how far it is.
     """
+
+    __slots__ = (
+        "_callerKey",
+        "_kept",
+        "_outgoing",
+        "_ownKey",
+        "_text",
+        "_verify",
+        "state",
+    )
 
     def __init__(
         self,

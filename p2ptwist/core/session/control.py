@@ -183,6 +183,8 @@ class ControlDecoder:
     Single use: after an error it takes nothing more.
     """
 
+    __slots__ = ("_failed", "_frames")
+
     def __init__(self) -> None:
         self._frames = FrameDecoder(CONTROL_LIMIT)
         self._failed = False

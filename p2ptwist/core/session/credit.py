@@ -35,6 +35,8 @@ class EarlyCredit:
     @ivar lifted: whether the caller is admitted.
     """
 
+    __slots__ = ("available", "lifted")
+
     def __init__(self, limit: int = EARLY_LIMIT) -> None:
         self.available = limit
         self.lifted = False
