@@ -38,7 +38,7 @@ REDO_SPREAD = 1.0
 REDO_SPACING = 10.0  # seconds between two restarts that are believed
 # Seconds that what is under way has when the port is released: a router that is there answers in
 # some milliseconds, and may have made a mapping that nobody would take back.
-GRACE = 0.5
+GRACE = 0.1
 
 _log = Logger()
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from hashlib import sha256
 from random import Random
 from typing import Any
 
@@ -15,14 +16,16 @@ from twisted.python.failure import Failure
 
 from p2ptwist.core.address import HostPort, isIPv6
 from p2ptwist.core.errors import LocalUsageError
+from p2ptwist.core.portmapping.grant import LOWEST_PORT
 from p2ptwist.errors import LinkDown, NameNotResolved, PortUnusable
-from p2ptwist.interfaces import IWelcome
+from p2ptwist.interfaces import IIdentity, IPortMapping, IWelcome
 from p2ptwist.net.climb import Gear, budgetOf
 from p2ptwist.net.datagramport import DatagramPort
 from p2ptwist.net.hostaddresses import hostAddresses
 from p2ptwist.net.latch import Latch
 from p2ptwist.net.localcandidates import LocalCandidates
 from p2ptwist.net.names import resolveAddress
+from p2ptwist.net.portmapping import PortMappings
 from p2ptwist.net.puncher import Puncher
 from p2ptwist.net.tcpopen import TCPOpener
 from p2ptwist.net.ttl import nearTTL
@@ -48,10 +51,13 @@ class Reach:
         interface: str,
         port: int,
         stunServers: Sequence[HostPort] | None,
+        secret: bytes | None = None,
     ) -> None:
         """
         Open the port.
 
+        @param secret: 32 bytes that this host's routers know this program by, who are asked to let
+            others in to the port; C{None} to ask nobody.
         @raise PortUnusable: when that is impossible.
         """
         self.port = DatagramPort(reactor, interface, port)
@@ -82,6 +88,12 @@ class Reach:
         self._nearTTL: int | None = None
         self._measuring: Deferred[None] | None = None
         self._stopped = False
+        self._mappings: PortMappings | None = None
+        if secret is not None:
+            self._mappings = PortMappings(
+                reactor, secret=secret, interface=interface, random=Random(randomBytes(16))
+            )
+            self._map(self._mappings)
 
     def linkUp(self, welcome: IWelcome) -> None:
         """
@@ -107,7 +119,28 @@ class Reach:
         self.puncher.close(reason)
         self.gathered.settle(Failure(LinkDown("the peer was stopped")))
         ended = [self.port.stopListening(), self.local.stop(), self.opener.close(reason)]
+        if self._mappings is not None:
+            ended.append(self._mappings.stopService())
         return DeferredList(ended, consumeErrors=True).addCallback(lambda _: None)
+
+    def _map(self, mappings: PortMappings) -> None:
+        """
+        Have the port mapped in the background; whenever it is, there is one more candidate.
+        """
+
+        def changed(mapping: IPortMapping) -> None:
+            if not self._stopped:
+                self.local.mapped(mapping.externals)
+
+        def unmapped(failure: Failure) -> None:
+            if not failure.check(CancelledError):
+                _log.debug("the UDP port is not mapped: {why}", why=failure.getErrorMessage())
+
+        mappings.observe(changed)
+        self.local.observe(lambda: mappings.seen(self.local.reflexiveHosts))
+        mappings.startService()
+        if self.port.localPort >= LOWEST_PORT:
+            mappings.map("udp", self.port.localPort).addErrback(unmapped)
 
     async def _gather(self, welcome: IWelcome) -> None:
         named = self._stunServers
@@ -174,6 +207,14 @@ class Reach:
         if not failure.check(CancelledError):
             _log.failure("this peer's addresses are not known", failure)
             self.gathered.settle(failure)
+
+
+def mappingSecret(identity: IIdentity) -> bytes:
+    """
+    @return: 32 bytes that follow from an identity, and that nobody else knows: signatures of
+        Ed25519 are always the same (RFC 8032), and nobody has this text signed.
+    """
+    return sha256(identity.sign(b"p2ptwist port mapping v1\x00")).digest()
 
 
 def _unusable(servers: Sequence[HostPort]) -> LocalUsageError:

@@ -32,7 +32,7 @@ from p2ptwist.peer.address import PeerAddress
 from p2ptwist.peer.callers import Callers
 from p2ptwist.peer.identity import Identity
 from p2ptwist.peer.listening import Listening, Services
-from p2ptwist.peer.reach import Reach
+from p2ptwist.peer.reach import Reach, mappingSecret
 from p2ptwist.peer.session import Session
 from p2ptwist.peer.sessions import Sessions
 from p2ptwist.peer.stream import Stream
@@ -128,6 +128,7 @@ class PeerService(Service):
         stunServers: Sequence[HostPort] | None = None,
         interface: str = "",
         port: int = 0,
+        portMapping: bool = True,
         randomBytes: Callable[[int], bytes] = os.urandom,
     ) -> None:
         """
@@ -139,6 +140,7 @@ class PeerService(Service):
             rendezvous node names.
         @param interface: a literal address to bind the UDP port to; empty for all of them.
         @param port: the local UDP port; 0 for any.
+        @param portMapping: whether this host's routers are asked to let others in to that port.
         @param randomBytes: a cryptographic source; tests on a simulated Internet pass a seeded one.
         """
         if not links:
@@ -149,7 +151,8 @@ class PeerService(Service):
         self._links = list(links)
         self._policy = policy
         self._randomBytes = randomBytes
-        self._makeReach = partial(Reach, reactor, randomBytes, interface, port, stunServers)
+        secret = mappingSecret(identity) if portMapping else None
+        self._makeReach = partial(Reach, reactor, randomBytes, interface, port, stunServers, secret)
         self._reach: Reach | None = None
         self._services = Services()
         self._observers: list[Callable[[PathEvent], object]] = []
