@@ -15,8 +15,8 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from p2ptwist.core.session.selector import PathSelector
 
-# Seconds that a link may take to answer when the direct path is late as well.  It is given two
-# round trips at least; this is for a node that is busy.
+# Seconds that a link may take to answer when the direct path is late as well.  It is given one and
+# a half round trips at least; this is for a node that is busy.
 LINK_PATIENCE = 0.15
 # The same when the other side says nothing for a moment: TCP may have to repeat the ping.
 LULL_PATIENCE = 1.0
@@ -117,7 +117,8 @@ class PathWatch:
         """
         if self._selector.trusted(now):
             self._suspect(now)
-        elif self._late:
+        elif self._late and self._unanswered():
+            # Not while the relay carries well, and QUIC has had nothing to repeat.
             self._repeatOverdue(now)
 
     def relayUp(self) -> None:

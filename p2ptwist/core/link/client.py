@@ -50,8 +50,8 @@ from p2ptwist.core.link.reasons import Reason, reasonWord
 HANDSHAKE_DELAY = 10.0  # seconds from the connection to the welcome, as long as a node waits
 PONG_DELAY = 10.0  # seconds; TCP repeats a lost segment four times in it
 # How long a ping may take at the least, however impatient the program is: one round trip for the
-# answer, one for what delays it.
-PONG_ROUND_TRIPS = 2
+# answer, a half for what delays it.
+PONG_ROUND_TRIPS = 1.5
 SILENCE_BEFORE_DOUBT = 15.0  # seconds; what is sent after that much silence has a ping behind it
 PING_JITTER = 0.1  # part of the interval, so that the pings of many peers spread
 
@@ -240,8 +240,8 @@ class LinkClient:
     def probe(self, now: float, patience: float = PONG_DELAY) -> None:
         """
         Find out whether the link is alive: it ends unless something comes within C{patience}
-        seconds, at most 10, of the ping.  One that waits for its answer already counts.  Two round
-        trips of the link are given it in any case.
+        seconds, at most 10, of the ping.  One that waits for its answer already counts.  One and a
+        half round trips of the link are given it in any case.
         """
         if self.state is not ClientState.UP:
             return

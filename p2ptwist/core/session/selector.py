@@ -99,7 +99,7 @@ class PathSelector:
         """
         A direct path was validated by a check, or moved to another address.
 
-        @param roundTrip: seconds that the check took.
+        @param roundTrip: seconds that the check took; 0 when none was answered yet.
         """
         if self._openedAt is None:
             self._openedAt = now
@@ -217,8 +217,11 @@ class PathSelector:
     def doubtTime(self) -> float:
         """
         Seconds after which the direct path is late with an answer: not so late that the relay has
-        to carry as well, but late enough to find out whether it can.
+        to carry as well, but late enough to find out whether it can.  While nobody knows how long
+        the path is, an answer may take a second.
         """
+        if not self._roundTrip:
+            return TRUST_MOST
         return max(DOUBT_LEAST, DOUBT_ROUND_TRIPS * self._roundTrip + DOUBT_MARGIN)
 
     def waited(self, now: float) -> float | None:
