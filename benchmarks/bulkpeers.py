@@ -432,6 +432,19 @@ def give(kind: str, node: str, address: str, megabytes: str, echoes: str) -> Non
         bulkaioquic.give(node, address, octets, count)
 
 
+def runAiortc(role: str, node: str, *rest: str) -> None:
+    """
+    Be one of the sides, without Twisted.
+    """
+    from benchmarks import bulkaiortc
+
+    if role == "take":
+        bulkaiortc.take()
+    else:
+        address, megabytes, echoes = rest
+        bulkaiortc.give(address, int(float(megabytes) * 1_000_000), int(echoes))
+
+
 def ownCore(role: str) -> None:
     """
     Have one core for each side, where that can be said: else it is the scheduler's whim, and twice
@@ -450,6 +463,9 @@ def main(kind: str, role: str = "", *rest: str) -> None:
         node()
     else:
         ownCore(role)
+        if kind == "aiortc":
+            runAiortc(role, *rest)
+            return
         reactor.callWhenRunning(take if role == "take" else give, kind, *rest)
     reactor.run()
 

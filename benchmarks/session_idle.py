@@ -37,7 +37,7 @@ from tests.kernel.lab.measures import MAPPING
 from tests.kernel.lab.peers import CALL, LINKS, START, startNode
 
 reactor: Any = globalReactor
-MEMORY_GOAL, PACKET_GOAL = 60.0, 8.0  # KiB a session; packets a minute and side
+MEMORY_GOAL, PACKET_GOAL = 60_000.0, 8.0  # bytes a session; packets a minute and side
 _FIRST = 20  # sessions before counting begins, so that nothing is counted that comes once
 _AT_ONCE = 4  # calls under way: a node holds few unproven connections from one address
 
@@ -101,7 +101,7 @@ def running(*arguments: str) -> Iterator[Any]:
 
 def memory(sessions: int) -> float:
     """
-    @return: KiB that a session costs the listening peer.
+    @return: bytes that a session costs the listening peer.
     """
 
     def said(process: Any) -> dict[str, Any]:
@@ -117,7 +117,7 @@ def memory(sessions: int) -> float:
                 said(calling)
                 before = resident(listening.pid)
                 said(calling)
-                return (resident(listening.pid) - before) / sessions / 1024
+                return (resident(listening.pid) - before) / sessions
 
 
 def packets(seconds: float) -> tuple[dict[str, tuple[float, float]], dict[str, Any]]:
@@ -189,8 +189,8 @@ def main() -> int:
         be(*arguments.be)
         return 0
     each = memory(arguments.sessions)
-    print(f"memory of an idle session, of {arguments.sessions}: {each:.1f} KiB", end="")
-    print(f" (at most {MEMORY_GOAL:g})", flush=True)
+    print(f"memory of an idle session, of {arguments.sessions}: {each:.0f} bytes", end="")
+    print(f" (at most {MEMORY_GOAL:.0f})", flush=True)
     rates, echo = packets(arguments.seconds)
     totals = [sum(rate[side] for rate in rates.values()) for side in (0, 1)]
     print(f"packets a minute in {arguments.seconds:.0f} s of silence, mappings of {MAPPING:.0f} s")

@@ -35,12 +35,12 @@ class Outlet:
         clock: IReactorTime,
         survey: Survey,
         write: Callable[[bytes, HostPort], object],
-        writeMany: WriteMany | None,
+        writeMany: WriteMany,
     ) -> None:
         """
         @param survey: of the session's agent.
         @param write: sends from the peer's own port.
-        @param writeMany: the same for many datagrams; C{None} where they are sent one by one.
+        @param writeMany: the same for many datagrams.
         """
         self.unsent = 0
         self._clock = clock
@@ -57,13 +57,6 @@ class Outlet:
         Whether the session has a port of its own.
         """
         return self._port is not None
-
-    @property
-    def takesMany(self) -> bool:
-        """
-        Whether L{sendMany} may be called.
-        """
-        return self._writeMany is not None
 
     def useFresh(self, port: DatagramPort) -> None:
         """
@@ -112,7 +105,6 @@ class Outlet:
         """
         Send datagrams to an address that the other side has proved to be at.
         """
-        assert self._writeMany is not None
         way = None if self._ways is None else self._ways.get(address)
         try:
             (self._writeMany if way is None else way.writeMany)(datagrams, address)

@@ -86,7 +86,7 @@ class Punch:
         self._startedAt = clock.seconds()
         self._receiver: IPathReceiver | None = None
         self._receiveMany: Callable[[Sequence[bytes]], object] | None = None
-        self._flow = Flow(agent, self._aim)
+        self._flow = Flow(agent, self.outlet, self._aimed)
         self._unread: list[bytes] = []  # a deque of none has 760 bytes, and sessions are many
         self._opened: Latch[Punch] = Latch(self._abandoned)
         self._ended: Latch[BaseException | None] = Latch()
@@ -398,16 +398,13 @@ class Punch:
         self._routes.sends(self, address)
         self.outlet.send(data, address)
 
-    def _aim(self, target: HostPort) -> WriteMany:
+    def _aimed(self, target: HostPort) -> None:
         """
         Data is about to go to C{target}: its answers are for this session, and consent is renewed
         earlier while it flows.
-
-        @return: what sends it.
         """
         self._routes.sends(self, target)
         self._pump.drain()
-        return self.outlet.sendMany
 
     def _receiveSingly(self, datagrams: Sequence[bytes]) -> None:
         for data in datagrams:
