@@ -5,11 +5,12 @@ A TCP connection that carries datagrams, in frames (RFC 4571).
 from __future__ import annotations
 
 import socket
+from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
-from twisted.internet.interfaces import IPushProducer, ITCPTransport
+from twisted.internet.interfaces import IPushProducer, IReactorTime, ITCPTransport
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -18,6 +19,13 @@ from p2ptwist.core.address import HostPort, canonicalHost
 from p2ptwist.core.errors import MalformedFrame
 from p2ptwist.core.tcppath.framing import FrameDecoder, encodeFrames
 
+# bytes of datagrams that wait for the transport.  A sender of QUIC doubles what is under way until
+# something is lost, so this is to hold what TCP needs to catch up: 100 ms at 10 MB/s.
+QUEUE_LIMIT = 1024 * 1024
+# Seconds that the first of them may have waited when another one comes: more would make everything
+# late where the network is slow, and TCP has a queue of its own.
+QUEUE_AGE = 0.25
+_PIECE = 32 * 1024  # bytes that are given to the transport at once
 # What the kernel is asked to accept beyond what it has sent, in bytes: more would only wait there.
 UNSENT_LIMIT = 32 * 1024
 _NOTSENT_LOWAT: int | None = getattr(socket, "TCP_NOTSENT_LOWAT", None)  # Linux, macOS
@@ -28,8 +36,7 @@ class FramedConnection(Protocol):
     """
     One connection.
 
-    @ivar full: whether the transport takes no more for the moment.
-    @ivar dropped: datagrams that were dropped because it was.
+    @ivar dropped: datagrams that were dropped because too many waited.
     @ivar receive: called with the frames that came together.
     @ivar progressed: called when the transport takes more again, as the other end took something.
     @ivar lost: called once when the connection is gone, unless L{abort} was called.
@@ -39,6 +46,7 @@ class FramedConnection(Protocol):
 
     def __init__(
         self,
+        clock: IReactorTime,
         made: Callable[[FramedConnection], object],
         receive: Callable[[Sequence[bytes]], object] = lambda frames: None,
         lost: Callable[[], object] = lambda: None,
@@ -46,12 +54,16 @@ class FramedConnection(Protocol):
         """
         @param made: called when it stands; it sets the others.
         """
-        self.full = False
         self.dropped = 0
         self.receive = receive
         self.lost = lost
         self.progressed: Callable[[], object] = lambda: None
+        self._clock = clock
         self._made = made
+        self._paused = False
+        self._closed = False
+        self._queue: deque[tuple[float, bytes]] = deque()  # since when
+        self._queued = 0
         self._decoder = FrameDecoder()
 
     @property
@@ -92,26 +104,32 @@ class FramedConnection(Protocol):
         """
         The connection is gone.
         """
-        self.full = True
+        self._end()
         lost, self.lost, self.receive = self.lost, lambda: None, lambda frames: None
         lost()
 
-    def send(self, datagrams: Sequence[bytes]) -> bool:
+    def send(self, datagrams: Sequence[bytes]) -> None:
         """
-        Send datagrams, unless the transport is full: then they are dropped, as QUIC wants it, which
-        goes more slowly where something is lost.
-
-        @return: whether they were taken.
+        Send datagrams.  Those for which there is no room are dropped, as QUIC wants it, which goes
+        more slowly where something is lost.
         """
-        if self.full:
+        if self._closed:
+            return
+        now = self._clock.seconds()
+        if self._queue and now - self._queue[0][0] > QUEUE_AGE:
             self.dropped += len(datagrams)
-            return False
-        self.transport.write(encodeFrames(datagrams))
-        return True
+            return
+        for data in datagrams:
+            if self._queued + len(data) > QUEUE_LIMIT:
+                self.dropped += 1
+            else:
+                self._queue.append((now, data))
+                self._queued += len(data)
+        self._drain()
 
     def sendCheck(self, frame: bytes) -> None:
         """
-        Send a STUN message, of which there are few, whatever waits before it.
+        Send a STUN message, of which there are few, before the datagrams that wait.
         """
         self.transport.write(encodeFrames((frame,)))
 
@@ -119,7 +137,9 @@ class FramedConnection(Protocol):
         """
         Close once what was written is sent.
         """
-        self.full = True
+        if self._queue:
+            self.transport.write(encodeFrames(data for _, data in self._queue))
+        self._end()
         self.transport.unregisterProducer()
         self.transport.loseConnection()
 
@@ -127,7 +147,7 @@ class FramedConnection(Protocol):
         """
         Close with RST, so that nothing lingers in TIME-WAIT; L{lost} is not called.
         """
-        self.full = True
+        self._end()
         self.lost, self.receive = lambda: None, lambda frames: None
         self.transport.abortConnection()
 
@@ -135,19 +155,35 @@ class FramedConnection(Protocol):
 
     def pauseProducing(self) -> None:
         """
-        The transport is full.
+        The transport has enough.
         """
-        self.full = True
+        self._paused = True
 
     def resumeProducing(self) -> None:
         """
-        It is not any more.
+        The transport has given everything to the kernel.
         """
-        self.full = False
+        self._paused = False
         self.progressed()
+        self._drain()
 
     def stopProducing(self) -> None:
         """
-        It takes no more at all.
+        The transport takes no more at all.
         """
-        self.full = True
+        self._end()
+
+    def _drain(self) -> None:
+        while self._queue and not self._paused:
+            piece, length = [], 0
+            while self._queue and length < _PIECE:
+                _, data = self._queue.popleft()
+                piece.append(data)
+                length += len(data)
+            self._queued -= length
+            self.transport.write(encodeFrames(piece))
+
+    def _end(self) -> None:
+        self._closed = True
+        self._queue.clear()
+        self._queued = 0

@@ -243,7 +243,7 @@ class TCPOpening:
         self._drain()
 
     def _accept(self) -> FramedConnection:
-        return FramedConnection(lambda connection: self._made(connection, dialed=False))
+        return FramedConnection(self._reactor, lambda each: self._made(each, dialed=False))
 
     def _made(self, connection: FramedConnection, *, dialed: bool) -> None:
         if self._over:
@@ -280,7 +280,7 @@ class TCPOpening:
             self._drain()
 
         def build() -> FramedConnection:
-            return FramedConnection(lambda connection: self._made(connection, dialed=True))
+            return FramedConnection(self._reactor, lambda each: self._made(each, dialed=True))
 
         if self._port.speaks(address[0]):
             self._port.dial(address, build, failed, DIAL_TIMEOUT)

@@ -145,7 +145,8 @@ class TCPPath:
         """
         if anySTUN(datagrams):
             raise LocalUsageError("a datagram that looks like STUN cannot share a path with it")
-        if self._failure is None and self._connection.send(datagrams):
+        if self._failure is None:
+            self._connection.send(datagrams)
             deadline = self._upkeep.deadline()
             self._upkeep.sent(self._clock.seconds())
             if self._upkeep.deadline() < deadline:
