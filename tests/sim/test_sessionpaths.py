@@ -13,7 +13,7 @@ from random import Random
 from twisted.internet.task import LoopingCall
 
 from p2ptwist.errors import SessionLost
-from p2ptwist.testing import NAT, Link, PortAllocation, Router
+from p2ptwist.testing import NAT, Filtering, Link, PortAllocation, Router
 from p2ptwist.testing.packet import Protocol as PacketProtocol
 from tests.sim.sessions import Caller, SessionCase, SessionPairs, Talk, block
 
@@ -169,6 +169,34 @@ class GapTests(PathCase):
             pairs.internet.advance(1.0)
             self.assertTrue(flow.whole, f"seed {seed}")
             self.assertLessEqual(flow.gap, 1.0, f"seed {seed}: {name}, {router}")
+            pairs.close()
+
+    def test_followed(self) -> None:
+        """
+        Where the other side's NAT lets a check in from anywhere, the path follows the one that
+        changed: it stays direct, and there is no new attempt.
+        """
+        for change, backwards in product(("changes ports", "changes address"), (False, True)):
+            pairs = self.pairs()
+            anywhere = NAT(filtering=Filtering.ENDPOINT_INDEPENDENT)
+            routers = pairs.twoRouters(natB=anywhere)
+            hosts = [router.host(name) for router, name in zip(routers, "ab", strict=True)]
+            a, b = (pairs.caller(host) for host in hosts)
+            pairs.ready()
+            talks = b.offers("talk", lambda b=b: Talk(b.host))  # type: ignore[misc]
+            ends = [pairs.talk(a, b, "talk")]
+            pairs.internet.advance(10.0)
+            ends += talks.made
+            flow = Flow(*(reversed(ends) if backwards else ends))
+            pairs.internet.advance(5.0)
+            CHANGES[change](pairs.internet.routers["a-router"])
+            pairs.internet.advance(10.0)
+            flow.stop()
+            pairs.internet.advance(1.0)
+            self.assertTrue(flow.whole)
+            self.assertLessEqual(flow.gap, 0.5)
+            for caller in (a, b):
+                self.assertEqual({event.kind for _, event in caller.events}, {"direct"})
             pairs.close()
 
     def test_directCut(self) -> None:
