@@ -179,6 +179,14 @@ class Puncher:
             return ()
         return [data for data in datagrams if not self.datagramReceived(data, address)]
 
+    def behaviorKnown(self, behavior: NATBehavior) -> None:
+        """
+        More is known of this side's NAT: tell the other side of every session, open ones included,
+        whose keepalive it decides.
+        """
+        for punch in self._routes.sessions():
+            punch.addCandidates((), False, behavior)
+
     def close(self, reason: str = "closed") -> None:
         """
         End every session.

@@ -72,6 +72,7 @@ class Reach:
             Random(randomBytes(16)),
             isBusy=lambda: len(self.puncher) > 0,
         )
+        self.local.observe(lambda: self.puncher.behaviorKnown(self.local.behavior))
         self.puncher.gear = Gear(
             reactor,
             self.port,
