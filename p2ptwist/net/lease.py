@@ -6,6 +6,7 @@ it is lost, asked for anew.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from random import Random
 from typing import Any
@@ -206,12 +207,11 @@ class Lease:
     async def _release(self) -> None:
         late = self._clock.callLater(GRACE, self._forget, self._mappers)
         asked = [each.result for each in self._pending.values() if each and each.result]
-        try:
+        with suppress(CancelledError):  # whoever cancels waits for no answer, but all is released
             await DeferredList(asked)
-        finally:
-            if late.active():
-                late.cancel()
-            self._forget(self._mappers)
+        if late.active():
+            late.cancel()
+        self._forget(self._mappers)
         held, self.held = self.held, None
         if held is not None:
             self._releaseOne(held)
@@ -231,10 +231,11 @@ class Lease:
         asked = self._pending[mapper] = _Asked()
 
         def done(result: Grant | Failure) -> None:
-            # What was cancelled is not waited for.
             if self._pending.get(mapper) is asked:
                 del self._pending[mapper]
-                receive(mapper, result)
+                # One that was cancelled says nothing: whoever did that does not wait for it.
+                if isinstance(result, Grant) or not result.check(CancelledError):
+                    receive(mapper, result)
 
         asked.result = mapper.request(wanted)
         asked.result.addBoth(done).addErrback(self._broken)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Coroutine, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from random import Random
 from typing import Any
@@ -117,7 +118,7 @@ class PortMappings(Service):
         Take back every mapping.
 
         @return: a Deferred that fires when the routers have answered, in L{STOP_LIMIT} seconds at
-            most.  It never fails.
+            most.  It never fails; cancel it to wait for no answer.
         """
         super().stopService()
         if self._checking.running:
@@ -379,7 +380,8 @@ class PortMappings(Service):
         Wait for what is under way, and close everything.
         """
         late = self._reactor.callLater(STOP_LIMIT, self._giveUp)
-        await DeferredList(list(self._stopping))
+        with suppress(CancelledError):  # whoever cancels waits for no answer
+            await DeferredList(list(self._stopping))
         if late.active():
             late.cancel()
         ways, self._ways, self._network = self._ways, [], None

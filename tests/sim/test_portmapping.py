@@ -269,7 +269,7 @@ class RefusalTests(PortMappingCase):
         """
         Who wants none any more has none: neither here nor at the router.
         """
-        self.build(PortMapper(delay=0.2))
+        self.build(PortMapper(delay=0.15))
         mappings = self.mappings()
         wanted = mappings.map("udp", PORT)
         self.internet.advance(0.1)

@@ -75,6 +75,22 @@ class LeaseTests(PortMappingCase):
         self.internet.advance(1.0)
         self.assertEqual(self.home.forwards(), [])
 
+    def test_stopCancelled(self) -> None:
+        """
+        Who does not want to wait for answers need not: all is taken back and closed all the same.
+        """
+        self.build(PortMapper(delay=0.05))
+        mappings = self.mappings()
+        self.wait(mappings.map("udp", PORT))
+        mappings.map("udp", PORT + 1).addErrback(lambda _: None)
+        stopped = mappings.stopService()
+        stopped.cancel()
+        self.internet.advance(0.01)
+        self.successResultOf(stopped)
+        self.assertEqual(self.internet.delayedCalls(), [])
+        self.internet.advance(0.1)
+        self.assertEqual([each.inside[1] for each in self.home.forwards()], [PORT + 1])
+
     def test_stopSilent(self) -> None:
         """
         A router that has fallen silent does not hold up the end for more than three seconds.
