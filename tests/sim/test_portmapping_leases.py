@@ -7,11 +7,14 @@ from __future__ import annotations
 from twisted.internet.defer import CancelledError
 
 from p2ptwist.core.address import HostPort
+from p2ptwist.core.portmapping import pcp
+from p2ptwist.core.portmapping.grant import MappingRequest
 from p2ptwist.errors import (
     PortMappingError,
     PortMappingRefused,
 )
 from p2ptwist.interfaces import IPortMapping
+from p2ptwist.net.portmapper import pcpMapper
 from p2ptwist.testing import NAT
 from p2ptwist.testing.portmapper import PortMapper
 from tests.sim.mapping import EXTERNAL, ONE_PROTOCOL, PORT, SECRET, PortMappingCase
@@ -150,6 +153,40 @@ class LeaseTests(PortMappingCase):
             self.assertEqual(mapping.external, (EXTERNAL, PORT))
             self.assertTrue(self.reaches(mapping.external))
             self.assertEqual(told, [])
+
+    def test_announced(self) -> None:
+        """
+        A router that announces its restart has the mapping back in a second; what others announce
+        is nothing.
+        """
+        for mapper in ONE_PROTOCOL:
+            self.build(mapper)
+            mappings = self.mappings()
+            self.wait(mappings.map("udp", PORT))
+            self.internet.advance(100.0)
+            self.home.reboot()
+            announce = pcp.encodeResponse(pcp.Response(pcp.Opcode.ANNOUNCE, 0, 0, 0))
+            for source in ("192.168.1.9", "192.168.1.1"):
+                mappings._announcements.datagramReceived(announce, (source, 5351))
+                self.internet.advance(1.1)
+                restored = len(self.home.forwards()) == 1
+                self.assertEqual(restored, source == "192.168.1.1")
+
+    def test_noSocket(self) -> None:
+        """
+        A host whose address is gone asks nobody, and says why.
+        """
+        self.build(PortMapper())
+        router = pcpMapper(self.host, "192.168.1.1", "192.168.1.77")
+        assert router is not None
+        wanted = MappingRequest("udp", "192.168.1.77", PORT, None, 3600.0, bytes(12))
+        error = self.failureOf(router.request(wanted), 0.1)
+        self.assertIsInstance(error, PortMappingError)
+        self.wait(router.stop())
+        router = pcpMapper(self.host, "192.168.1.1", "192.168.1.2")
+        assert router is not None
+        self.wait(router.stop())
+        self.assertIn("stopped", str(self.failureOf(router.request(wanted), 0.1)))
 
     def test_newAddress(self) -> None:
         """
