@@ -1,9 +1,9 @@
 """
 A probe for any host: it finds out how the NATs before it behave.
 
-C{probe_nattests.py SERVER...} measures with each server in turn and prints, for each, one JSON
-object of all facts.  A server is C{ADDRESS}, or several with commas, which are used together; an
-address without a port has the port of STUN.
+C{probe_nattests.py [SECONDS] SERVER...} measures with each server in turn and prints, for each, one
+JSON object of all facts.  A server is C{ADDRESS}, or several with commas, which are used together.
+With C{SECONDS} the lifetime of mappings is looked for up to that.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ def facts(report: NATReport, seconds: float) -> dict[str, Any]:
         "step": behavior.step,
         "hairpinning": behavior.hairpinning,
         "tcpMapping": behavior.tcpMapping,
+        "lifetime": behavior.lifetime,
         "addresses": [host for host, _ in report.addresses],
         "classic": report.classic,
         "ourClassic": report.ourClassic,
@@ -41,13 +42,13 @@ def facts(report: NATReport, seconds: float) -> dict[str, Any]:
     }
 
 
-async def measure(reactor: Any, groups: list[list[HostPort]]) -> None:
+async def measure(reactor: Any, groups: list[list[HostPort]], lifetime: float | None) -> None:
     """
     Measure with each group of servers.
     """
     for servers in groups:
         started = reactor.seconds()
-        report = await measureNAT(reactor, servers)
+        report = await measureNAT(reactor, servers, lifetime=lifetime)
         print(json.dumps(facts(report, reactor.seconds() - started)), flush=True)
 
 
@@ -55,10 +56,12 @@ def main() -> None:
     """
     Run the probe.
     """
+    arguments = sys.argv[1:]
+    lifetime = float(arguments.pop(0)) if arguments[0].isdecimal() else None
     groups: list[list[HostPort]] = [
-        [(address, _STUN) for address in group.split(",")] for group in sys.argv[1:]
+        [(address, _STUN) for address in group.split(",")] for group in arguments
     ]
-    react(lambda reactor: ensureDeferred(measure(reactor, groups)))
+    react(lambda reactor: ensureDeferred(measure(reactor, groups, lifetime)))
 
 
 if __name__ == "__main__":

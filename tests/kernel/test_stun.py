@@ -26,6 +26,7 @@ from tests.kernel.lab.peers import ALTERNATE, START, STUN, startNode
 _AT_ONCE = 5
 # How often coturn is asked whether it serves, and the seconds in between.
 _TRIES, _PAUSE = 60, 0.5
+_LIFETIME = 12.0  # seconds that some routers keep a mapping
 # Uninvited packets meet each of the four, and every other router hairpins.
 _NATS = [
     NAT(
@@ -133,6 +134,27 @@ def _special() -> dict[str, Facts]:
         return {name: facts[0] for name, facts in found.items()}
 
 
+@once
+def _lifetimes() -> dict[str, float | None]:
+    """
+    @return: the lifetime of mappings that is found with the node and with coturn, behind routers
+        that keep them for 12 s.
+    """
+    with Laboratory() as laboratory:
+        node, coturn = laboratory.publicHost("node"), laboratory.publicHost("coturn")
+        startNode(node)
+        startCoturn(coturn)
+        nat = NAT(udpTimeout=_LIFETIME)
+        probes = {
+            server.name: laboratory.site(f"site-{server.name}", nat)
+            .host(f"host-{server.name}")
+            .probe("nattests", f"{2 * _LIFETIME:.0f}", server.addresses[0])
+            for server in (node, coturn)
+        }
+        found = {name: probe.line("{", timeout=START + 90.0) for name, probe in probes.items()}
+        return {name: json.loads(line)["lifetime"] for name, line in found.items()}
+
+
 def expected(nat: NAT) -> Facts:
     """
     @return: what is to be found out; the words are the same on purpose.
@@ -204,6 +226,22 @@ class EveryNATTests(unittest.SynchronousTestCase):
         """
         seconds = [facts["seconds"] for found in _everyNAT().values() for facts in found]
         self.assertLess(sorted(seconds)[len(seconds) // 2], 5.0)
+
+
+class LifetimeTests(unittest.SynchronousTestCase):
+    """
+    How long mappings live.
+    """
+
+    def test_lifetime(self) -> None:
+        """
+        What is told is at most the time that connection tracking gives a flow, by its whole
+        seconds, and at least nine tenths of it, less a second of a busy machine.
+        """
+        for name, lifetime in _lifetimes().items():
+            assert lifetime is not None, name
+            self.assertLessEqual(lifetime, _LIFETIME + 1.0, name)
+            self.assertGreaterEqual(lifetime, 0.9 * _LIFETIME - 1.0, name)
 
 
 class SpecialTests(unittest.SynchronousTestCase):
