@@ -23,7 +23,7 @@ from p2ptwist.net.puncher import Punch, Puncher
 from p2ptwist.net.tcpopen import TCPOpener
 from p2ptwist.net.tcppath import TCPPath
 from p2ptwist.peer.pathwatch import PathWatch
-from p2ptwist.peer.tcpsearch import TCPSearch
+from p2ptwist.peer.tcpsearch import BLOCKED_LEAD, UDP_LEAD, TCPSearch
 from p2ptwist.peer.udpsearch import LocalAddresses, UDPSearch
 
 
@@ -70,6 +70,7 @@ class Carrier:
         @param opener: makes direct paths over TCP; C{None} for none.
         """
         self._clock = clock
+        self._local = local
         self._relay = relay
         self._deliver = deliver
         self._deliverAll = deliverAll
@@ -82,7 +83,9 @@ class Carrier:
         self._closed = False
         self._udp = UDPSearch(clock, puncher, local, random, signal, self._openedUDP, self._mayLook)
         self._direct: Punch | TCPPath | None = None
-        self._tcp = TCPSearch(clock, opener, signal, self._openedTCP)
+        self._tcp = TCPSearch(
+            clock, opener, signal, self._openedTCP, lambda: self._calling and self._direct is None
+        )
 
     @property
     def failure(self) -> Exception | None:
@@ -119,8 +122,7 @@ class Carrier:
         """
         self._calling = True
         self._udp.call()
-        if self._direct is None:
-            self._tcp.begin()
+        self._lookBeyondUDP()
 
     def signalReceived(self, data: bytes) -> None:
         """
@@ -282,6 +284,12 @@ class Carrier:
         self._pollChange()
         if self._mayLook():
             self._udp.callLater()
+            self._lookBeyondUDP()
+
+    def _lookBeyondUDP(self) -> None:
+        # Where no STUN server answers, UDP is blocked, as a rule.
+        blocked = self._local.complete and not self._local.answered
+        self._tcp.begin(BLOCKED_LEAD if blocked else UDP_LEAD)
 
     def _mayLook(self) -> bool:
         """

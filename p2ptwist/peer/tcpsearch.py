@@ -12,13 +12,16 @@ from twisted.python.failure import Failure
 from p2ptwist.core.errors import MalformedDatagram
 from p2ptwist.core.tcppath.signal import SignalType
 from p2ptwist.core.tokenbucket import Rate, TokenBucket
-from p2ptwist.errors import PunchFailed
+from p2ptwist.errors import PeerUnreachable, PunchFailed
 from p2ptwist.net.tcpopen import TCPOpener, TCPOpening
 from p2ptwist.net.tcppath import TCPPath
 
 # Seconds that UDP is given first: several times what it takes where it works at all, as a rule.
 # Where it takes longer, it takes over from TCP.
 UDP_LEAD = 0.8
+BLOCKED_LEAD = (
+    0.2  # seconds; the same where UDP seems to be blocked: what two hosts of one LAN take
+)
 # Offers that are answered, a second and at once: so that nobody aims this side's dials at others.
 OFFER_RATE = Rate(0.1, 3.0)
 # Seconds without another attempt after one that came to nothing; each failure doubles them.
@@ -43,6 +46,7 @@ class TCPSearch:
         "_pause",
         "_signal",
         "_timer",
+        "_wanted",
     )
 
     def __init__(
@@ -51,29 +55,34 @@ class TCPSearch:
         opener: TCPOpener | None,
         signal: Callable[[bytes], object],
         opened: Callable[[TCPPath], object],
+        wanted: Callable[[], bool],
     ) -> None:
         """
         @param opener: makes the attempts; C{None} for none.
         @param signal: sends a signal to the other side, inside the session.
         @param opened: called with each path.
+        @param wanted: whether this side, the caller, looks for one.
         """
         self._clock = clock
         self._opener = opener
         self._signal = signal
         self._opened = opened
+        self._wanted = wanted
         self._opening: TCPOpening | None = None
         self._timer: IDelayedCall | None = None
         self._offers = TokenBucket(OFFER_RATE, clock.seconds())
         self._pause = PAUSE_FIRST
         self._notBefore = 0.0
 
-    def begin(self) -> None:
+    def begin(self, lead: float = UDP_LEAD) -> None:
         """
-        Look for a path, unless L{giveUp} is called within L{UDP_LEAD}.
+        Look for a path, and after a while again, until L{giveUp} is called.
+
+        @param lead: seconds that UDP is given first.
         """
-        idle = self._timer is None and self._opening is None
-        if idle and self._opener is not None and self._clock.seconds() >= self._notBefore:
-            self._timer = self._clock.callLater(UDP_LEAD, self._call)
+        if self._opener is not None and self._timer is None and self._opening is None:
+            delay = max(lead, self._notBefore - self._clock.seconds())
+            self._timer = self._clock.callLater(delay, self._call)
 
     def giveUp(self, reason: str) -> None:
         """
@@ -105,8 +114,8 @@ class TCPSearch:
 
     def _call(self) -> None:
         self._timer = None
-        assert self._opener is not None
-        self._follow(self._opener.call(self._signal))
+        if self._opener is not None and self._wanted():
+            self._follow(self._opener.call(self._signal))
 
     def _answer(self, opener: TCPOpener, offer: bytes) -> None:
         try:
@@ -124,6 +133,8 @@ class TCPSearch:
         if isinstance(result, TCPPath):
             self._pause = PAUSE_FIRST
             self._opened(result)
-        elif result.check(PunchFailed):
+        elif result.check(PunchFailed, PeerUnreachable):
             self._notBefore = self._clock.seconds() + self._pause
             self._pause = min(2 * self._pause, PAUSE_CAP)
+            if self._wanted():
+                self.begin()

@@ -41,6 +41,12 @@ class LocalAddresses(Protocol):
     complete: bool
     behavior: NATBehavior
 
+    @property
+    def answered(self) -> bool:
+        """
+        Whether a STUN server has told an address.
+        """
+
     def candidates(self) -> tuple[Candidate, ...]:
         """
         @return: the addresses known at this moment.

@@ -76,8 +76,8 @@ class TCPSessionTests(SessionCase):
                 talk.transport.write(bytes(100_000))
                 pairs.internet.advance(5.0)
                 self.assertEqual(talk.count, 7 + 100_000)
-                # Nothing of it passes the node.
-                self.assertLess(pairs.node.counters.packets - before, 20)
+                # Nothing of it passes the node: it would take ten times as many.
+                self.assertLess(pairs.node.counters.packets - before, 50)
                 pairs.close()
 
     def test_notNeeded(self) -> None:

@@ -135,6 +135,7 @@ class Addresses:
     """
 
     complete = True
+    answered = False
     behavior = NATBehavior()
 
     def candidates(self) -> tuple[Candidate, ...]:
