@@ -21,7 +21,7 @@ from p2ptwist.errors import PathLost, PunchFailed
 from p2ptwist.net.latch import Latch
 from p2ptwist.net.puncher import Puncher
 from p2ptwist.peer.carrier import Carrier
-from p2ptwist.peer.pathwatch import LINK_PATIENCE
+from p2ptwist.peer.pathwatch import LINK_PATIENCE, LULL_PATIENCE
 from p2ptwist.peer.udpsearch import OFFER_RATE
 
 
@@ -283,6 +283,35 @@ class CarrierTests(SynchronousTestCase):
         self.carrier.send([b"six"])
         self.clock.advance(0.16)
         self.assertEqual((path.checks, len(self.doubts)), (2, 3))
+
+    def test_confirmed(self) -> None:
+        """
+        A late path that proves itself has what waits sent again, and is trusted.
+        """
+        path = self.direct()
+        self.carrier.send([b"one"])
+        self.clock.advance(0.3)
+        self.clock.advance(0.2)
+        self.repeats = 0
+        self.carrier.send([b"both"])
+        self.assertEqual(self.relayed, [b"both"])
+        self.carrier.pathConfirmed(True)
+        self.carrier.send([b"direct"])
+        self.assertEqual((self.repeats, self.relayed), (1, [b"both"]))
+        path.fail(PathLost("gone"))
+        self.carrier.pathConfirmed(True)
+
+    def test_lulled(self) -> None:
+        """
+        When the other side falls silent a direct path is checked, and something sent that has to
+        be answered; without one nothing is.
+        """
+        self.carrier.lulled(0.0)
+        self.assertEqual((self.probes, self.doubts), (0, []))
+        path = self.direct()
+        probes = self.probes
+        self.carrier.lulled(0.0)
+        self.assertEqual((self.probes, path.checks, self.doubts), (probes + 1, 1, [LULL_PATIENCE]))
 
     def test_lost(self) -> None:
         """

@@ -68,6 +68,7 @@ class WatchTests(SynchronousTestCase):
             self.send()
             self.clock.advance(ROUND_TRIP)
             self.hear()
+            self.clock.advance(DOUBT)
         self.assertEqual((self.checks, self.doubts, self.repeats), ([], [], []))
         self.unanswered = None
         self.clock.advance(1.0)
