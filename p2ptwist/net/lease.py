@@ -30,7 +30,7 @@ STAGGER = 0.1
 LIMIT = 3.0  # seconds that all of them have, whatever a router does
 RENEWAL = 0.5  # of the lease; RFC 6887 section 11.2.1 and RFC 6886 section 3.3
 RENEWAL_SPACING = 4.0  # seconds between two tries; RFC 6887 section 11.2.1
-RETRY = 30.0  # seconds until the second try where there is no mapping, doubling
+RETRY = 30.0  # seconds until the second try where there is no mapping; four times that, and so on
 # Seconds between tries at last: what a refusal lasts at most (RFC 6887 section 7.4).
 RETRY_LIMIT = 1800.0
 # Seconds within which hosts ask anew after a restart, so that they do not all at once.  RFC 6887
@@ -353,7 +353,7 @@ class Lease:
         reason = None if self.failure is None else self.failure.value
         lasting = reason.lasting if isinstance(reason, PortMappingRefused) else 0.0
         self._timer.set(max(self._retry, min(lasting, RETRY_LIMIT)), self.ask)
-        self._retry = min(self._retry * 2, RETRY_LIMIT)
+        self._retry = min(self._retry * 4, RETRY_LIMIT)
 
     def _renew(self) -> None:
         """

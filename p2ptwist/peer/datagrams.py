@@ -25,7 +25,7 @@ from p2ptwist.errors import LinkDown, P2PError, PeerUnreachable
 from p2ptwist.interfaces import IIdentity, IIncomingPaths, ILink, ILinkReceiver, IWelcome
 from p2ptwist.net.puncher import Punch, isOffer
 from p2ptwist.peer.calls import Calls
-from p2ptwist.peer.reach import Reach
+from p2ptwist.peer.reach import Reach, mappingSecret
 
 # Calls of one other peer that may come to nothing: each may have aimed 200 checks at addresses that
 # it named, which is 20 a second in the long run.
@@ -83,6 +83,7 @@ class DatagramPeer(Service):
         stunServers: Sequence[HostPort] | None = None,
         interface: str = "",
         port: int = 0,
+        portMapping: bool = True,
         randomBytes: Callable[[int], bytes] = os.urandom,
     ) -> None:
         """
@@ -93,6 +94,7 @@ class DatagramPeer(Service):
             rendezvous node names.
         @param interface: a literal address to bind the UDP port to; empty for all of them.
         @param port: the local UDP port; 0 for any.
+        @param portMapping: whether this host's routers are asked to let others in to that port.
         @param randomBytes: a cryptographic source; tests on a simulated Internet pass a seeded one.
         """
         self.peerID = encodePeerID(identity.publicKey)
@@ -101,7 +103,8 @@ class DatagramPeer(Service):
         self._key = identity.publicKey
         self._link = link
         self._incoming = RefuseAll() if incoming is None else incoming
-        self._makeReach = partial(Reach, reactor, randomBytes, interface, port, stunServers)
+        secret = mappingSecret(identity) if portMapping else None
+        self._makeReach = partial(Reach, reactor, randomBytes, interface, port, stunServers, secret)
         self._reach: Reach | None = None
         self._calls = Calls()
         self._failures = KeyedBuckets(FAILURE_RATE, FAILURE_KEYS)
