@@ -3,8 +3,8 @@ A probe for a host behind a NAT: a session that becomes direct, and what it carr
 
 C{probe_tcpsession.py HOST:PORT PEER-ID BYTES} calls C{probe_session.py HOST:PORT}, which echoes,
 and prints one JSON object when the session is direct: the seconds from the call to the first echo
-and to that, and the transport.  A line on standard input begins the transfer; another object says
-how long it took until all was back.
+and to that, and the transport.  Each line on standard input begins a transfer; another object says
+how long it took until all was back, and what carries the session then.
 """
 
 from __future__ import annotations
@@ -13,10 +13,11 @@ import json
 import sys
 from typing import Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, DeferredQueue
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.stdio import StandardIO
 from twisted.internet.task import react
+from twisted.protocols.basic import LineOnlyReceiver
 
 from p2ptwist.peer.service import PathEvent
 from tests.kernel.probe_session import service
@@ -51,20 +52,21 @@ class _Counting(Protocol):
             self._back.callback(None)
 
 
-class _Go(Protocol):
+class _Lines(LineOnlyReceiver):
     """
-    Waits for a line on standard input.
+    What comes on standard input.
     """
+
+    delimiter = b"\n"
 
     def __init__(self) -> None:
-        self.said: Deferred[None] = Deferred()
+        self.lines: DeferredQueue[bytes] = DeferredQueue()
 
-    def dataReceived(self, data: bytes) -> None:
+    def lineReceived(self, line: bytes) -> None:
         """
-        There it is.
+        Keep it.
         """
-        if not self.said.called:
-            self.said.callback(None)
+        self.lines.put(line)
 
 
 async def main(reactor: Any, node: str, callee: str, count: str) -> None:
@@ -89,12 +91,14 @@ async def main(reactor: Any, node: str, callee: str, count: str) -> None:
     path = await direct
     said = {"echo": echo, "direct": reactor.seconds() - started, "transport": path.transport}
     print(json.dumps(said), flush=True)
-    go = _Go()
-    StandardIO(go)
-    await go.said
-    started = reactor.seconds()
-    await protocol.send(int(count))
-    print(json.dumps({"seconds": reactor.seconds() - started}), flush=True)
+    asked = _Lines()
+    StandardIO(asked)
+    while await asked.lines.get():
+        started = reactor.seconds()
+        await protocol.send(int(count))
+        now = peer.path(callee)
+        kind = None if now is None else now.kind
+        print(json.dumps({"seconds": reactor.seconds() - started, "kind": kind}), flush=True)
     await peer.stopService()
 
 

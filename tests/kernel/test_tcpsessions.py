@@ -14,10 +14,17 @@ from p2ptwist.testing.nat import NAT, Uninvited
 from tests.kernel.lab.laboratory import Laboratory
 from tests.kernel.lab.once import once
 from tests.kernel.lab.peers import LINKS, START, startNode
+from tests.kernel.lab.streams import waitForWord
 from tests.kernel.test_tcpopen import BLOCK_UDP
 
 _COUNT = 2_000_000  # bytes there and back
 _PATIENCE = 60.0  # seconds
+# What a router drops so that a path over TCP dies.
+_CUT = """
+table ip cut {{
+  chain forward {{ type filter hook forward priority filter - 10; ip daddr {address} drop; }}
+}}
+"""
 # The sites without UDP, and what both routers do with uninvited SYNs.
 _CASES = {
     "caller": ("near", Uninvited.DROP),
@@ -36,11 +43,13 @@ class _Outcome:
     @ivar first: what the caller's program printed when the session was direct.
     @ivar direct: bytes from site to site while the bytes went there and back.
     @ivar relayed: bytes between the sites and the node meanwhile.
+    @ivar kind: what carried the session after TCP between the sites was cut as well, and all came.
     """
 
     first: dict[str, Any]
     direct: int
     relayed: int
+    kind: str
 
 
 def _run(blocked: str, uninvited: Uninvited) -> _Outcome:
@@ -59,13 +68,17 @@ def _run(blocked: str, uninvited: Uninvited) -> _Outcome:
         caller.write("go\n")
         caller.line('{"seconds"', timeout=_PATIENCE)
         after = laboratory.counts()
+        cut = _CUT.format(address=sites["far"].external)
+        sites["near"].namespace.run("nft", "-f", "-", text=cut)
+        caller.write("go\n")
+        last = waitForWord(caller, lambda word: word.get("kind") == "relayed", _PATIENCE)
 
         def crossed(one: int, other: int) -> int:
             pairs = ((one, other), (other, one))
             return sum(after.octets[x][y] - before.octets[x][y] for x, y in pairs)
 
         relayed = crossed(near.port, node.port) + crossed(far.port, node.port)
-        return _Outcome(first, crossed(near.port, far.port), relayed)
+        return _Outcome(first, crossed(near.port, far.port), relayed, last["kind"])
 
 
 @once
@@ -91,6 +104,8 @@ class BlockedTests(unittest.SynchronousTestCase):
         self.assertLess(outcome.first["echo"], outcome.first["direct"])
         self.assertGreater(outcome.direct, 2 * _COUNT)
         self.assertLess(outcome.relayed, _COUNT / 100)
+        # And then the relay carried it, when that path had died in the middle.
+        self.assertEqual(outcome.kind, "relayed")
 
     def test_caller(self) -> None:
         """
