@@ -1,13 +1,13 @@
 """
 Have a port mapped by one's own router, and say what came of it.
 
-C{map_port.py} asks a simulated router, in virtual time.  C{map_port.py --real} asks the router of
-this machine for UDP port 5000, keeps it for ten seconds, and gives it back.
+Without an option, a simulated router is asked, in virtual time.  With --real it is the router of
+this machine, for UDP port 5000, which is kept for ten seconds and given back.
 """
 
 from __future__ import annotations
 
-import sys
+import argparse
 from typing import Any
 
 from twisted.internet.task import deferLater, react
@@ -60,7 +60,9 @@ def simulated() -> None:
 
 
 if __name__ == "__main__":
-    if sys.argv[1:] == ["--real"]:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--real", action="store_true", help="ask the router of this machine")
+    if parser.parse_args().real:
         react(mapPort)
     else:
         simulated()

@@ -22,6 +22,7 @@ from p2ptwist.core.portmapping.grant import LOWEST_PORT, Grant, MappingRequest
 from p2ptwist.errors import PortMapperSilent, PortMappingError, PortMappingRefused
 from p2ptwist.interfaces import IPortMapper
 from p2ptwist.net.alarm import Alarm
+from p2ptwist.net.held import Held
 
 # Seconds that a protocol has before the next one is tried as well, unless it fails sooner.  Routers
 # answer in some milliseconds, and one that is asked in several protocols may confuse whose the
@@ -40,37 +41,10 @@ REDO_SPACING = 10.0  # seconds between two restarts that are believed
 # Seconds that what is under way has when the port is released: a router that is there answers in
 # some milliseconds, and may have made a mapping that nobody would take back.
 GRACE = 0.1
+# How the protocols are written.
+_SPELLED = {"pcp": "PCP", "nat-pmp": "NAT-PMP", "upnp": "UPnP"}
 
 _log = Logger()
-
-
-@dataclass(frozen=True, slots=True)
-class Held:
-    """
-    A mapping that there is.
-
-    @ivar grant: what was granted.
-    @ivar mapper: who renews and releases it.
-    @ivar rank: of the protocol; the lower, the better.
-    @ivar renewal: when it is asked for again.
-    @ivar expiry: when the router forgets it.
-    """
-
-    grant: Grant
-    mapper: IPortMapper
-    rank: int
-    renewal: float
-    expiry: float
-
-    def isBetterThan(self, other: Held) -> bool:
-        """
-        @return: whether this is the one to keep: of a public address rather than a private one, and
-            then by the protocol.
-        """
-        return self._order() < other._order()
-
-    def _order(self) -> tuple[bool, int]:
-        return (not isPublic(self.grant.external[0]), self.rank)
 
 
 @dataclass(slots=True, eq=False)
@@ -315,10 +289,23 @@ class Lease:
         if not failure.check(PortMappingError):
             self._broken(failure)
         refused = failure.check(PortMappingRefused) is not None
-        if self.failure is None or refused:
+        if refused:
             self.failure = failure
+        elif self.failure is None:
+            self.failure = Failure(self._silence())
         if refused and self.held is not None and self.held.mapper is mapper:
             self._gone = True
+
+    def _silence(self) -> PortMapperSilent:
+        """
+        @return: what to say when nobody has refused.
+        """
+        gateway = self._mappers[0].gateway
+        names = ", ".join(_SPELLED.get(each.name, each.name) for each in self._mappers)
+        return PortMapperSilent(
+            f"the router {gateway} does not answer to {names}: it has no port mapping, or that is "
+            "switched off in its settings"
+        )
 
     def _settle(self) -> None:
         """

@@ -14,8 +14,9 @@ from zope.interface import implementer
 from p2ptwist.core.address import HostPort
 from p2ptwist.errors import NoGateway, PortMappingError, PortMappingRefused
 from p2ptwist.interfaces import IPortMapping
+from p2ptwist.net.held import Held
 from p2ptwist.net.latch import Latch
-from p2ptwist.net.lease import Held, Lease
+from p2ptwist.net.lease import Lease
 from p2ptwist.net.uplink import Uplink
 
 

@@ -4,7 +4,7 @@ What each port mapping protocol of this host's routers would do, for reports.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from random import Random
 from typing import Any
 
@@ -27,6 +27,7 @@ def probeMappers(
     interface: str = "",
     seen: Iterable[str] = (),
     random: Random | None = None,
+    told: Callable[[tuple[MapperReport, ...]], object] = lambda _: None,
 ) -> Deferred[tuple[MapperReport, ...]]:
     """
     Have a port mapped by each protocol alone, and take it back.
@@ -36,15 +37,18 @@ def probeMappers(
     @param interface: the only address of this host to use; empty for any.
     @param seen: the literal addresses that STUN servers see this host at.
     @param random: chooses the ports.
-    @return: a Deferred that fires with a report for each protocol and router, in three seconds; an
-        empty one where there is no router to ask.  It never fails, and can be cancelled.
+    @param told: called with the reports of each protocol as soon as there are any: three seconds
+        from now at the latest, and before anything is taken back.
+    @return: a Deferred that fires with a report for each protocol and router when everything has
+        been taken back; an empty one where there is no router to ask.  It never fails, and can be
+        cancelled: routers are told to take back what they have granted, but not waited for.
     """
     random = random or Random()
     ports = random.sample(range(_FIRST_PORT, _LAST_PORT + 1), len(mappers))
     hosts = tuple(seen)
     probes = [
         Deferred.fromCoroutine(
-            _probe(reactor, mapper, port, interface, hosts, Random(random.random()))
+            _probe(reactor, mapper, port, interface, hosts, Random(random.random()), told)
         )
         for mapper, port in zip(mappers, ports, strict=True)
     ]
@@ -59,6 +63,7 @@ async def _probe(
     interface: str,
     seen: tuple[str, ...],
     random: Random,
+    told: Callable[[tuple[MapperReport, ...]], object],
 ) -> tuple[MapperReport, ...]:
     mappings = PortMappings(
         reactor, [mapper], interface=interface, lifetime=LIFETIME, random=random
@@ -68,6 +73,9 @@ async def _probe(
     try:
         await DeferredList([mappings.map("udp", port)], consumeErrors=True)
         await mappings.whenSettled()
-        return mappings.reports()
+        reports = mappings.reports()
+        told(reports)
     finally:
-        mappings.stopService()
+        stopped = mappings.stopService()
+    await stopped
+    return reports

@@ -5,18 +5,23 @@ C{MAPPERS LIFETIME SECRET TRANSPORT:PORT...} has these ports mapped until it is 
 prints a line for whatever happens: C{mapped TRANSPORT:PORT MAPPER EXTERNAL...}, C{lost
 TRANSPORT:PORT}, C{none TRANSPORT:PORT ERROR}, and C{heard TRANSPORT:PORT} when somebody comes in by
 one.  MAPPERS are names with commas; LIFETIME is the seconds to ask for; SECRET a number.
+
+C{report} instead of all that prints what each protocol would do, as a JSON object.
 """
 
 from __future__ import annotations
 
+import json
 import sys
 from typing import Any
 
 from twisted.internet.protocol import DatagramProtocol, Protocol, ServerFactory
+from twisted.internet.task import react
 from twisted.python.failure import Failure
 
 from p2ptwist.core.address import formatAddress
 from p2ptwist.interfaces import IPortMapping
+from p2ptwist.net.mapperprobe import probeMappers
 from p2ptwist.net.portmapper import natpmpMapper, pcpMapper, upnpMapper
 from p2ptwist.net.portmapping import PortMappings
 
@@ -55,6 +60,19 @@ def _tell(mapping: IPortMapping) -> None:
         print(f"lost {name}")
 
 
+async def report(reactor: Any) -> None:
+    """
+    Print what each protocol would do.
+    """
+    start = reactor.seconds()
+    found: dict[str, object] = {
+        each.mapper: [each.external, each.router, each.problem, each.doubleNAT]
+        for each in await probeMappers(reactor)
+    }
+    found["seconds"] = reactor.seconds() - start
+    print(json.dumps(found))
+
+
 def main(mappers: str, lifetime: str, secret: str, *wanted: str) -> None:
     """
     Have them mapped.
@@ -83,4 +101,6 @@ def main(mappers: str, lifetime: str, secret: str, *wanted: str) -> None:
 
 
 if __name__ == "__main__":
+    if sys.argv[1:] == ["report"]:
+        react(report)
     main(*sys.argv[1:])

@@ -151,6 +151,32 @@ class MiniupnpdTests(unittest.SynchronousTestCase):
         """
         self.check(_ALL, "pcp")
 
+    def test_report(self) -> None:
+        """
+        A report says of each protocol what it would do, and leaves nothing behind.
+        """
+        home = _home(self.laboratory, "home")
+        said = home.host.probe("portmap", "report").result(_PATIENCE)
+        seconds = said.pop("seconds")
+        self.assertEqual(set(said), set(_EACH))
+        for name, (external, router, problem, doubleNAT) in said.items():
+            self.assertEqual((external[0], problem), (home.router.external, None), name)
+            self.assertFalse(doubleNAT)
+            self.assertEqual(router is not None, name == "upnp")
+        self.assertLess(seconds, 4.0)
+        self.assertTrue(_until(home.isFree))
+
+    def test_reportNothing(self) -> None:
+        """
+        A router without any of them is reported to be silent.
+        """
+        host = self.laboratory.site("bare", NAT()).host("bare-host")
+        said = host.probe("portmap", "report").result(_PATIENCE)
+        self.assertLess(said.pop("seconds"), 4.0)
+        for external, _, problem, _ in said.values():
+            self.assertIsNone(external)
+            self.assertIn("answer", problem)
+
     def test_killed(self) -> None:
         """
         The mappings of a program that is killed are gone at the end of their lease, by whatever
