@@ -47,31 +47,42 @@ class Expedition:
         self._over = over
         climber = Climber(agent.survey.check, self._receive, say, self._ended)
         ladder = Ladder(agent.session, agent.controlling, gear.budget, gear.random)
-        self._climb = Climb(gear, climber, ladder)
+        self._climb: Climb | None = Climb(gear, climber, ladder)
 
     def survey(self) -> None:
         """
         Something more is known of this side or the other.
         """
-        survey = self._agent.survey
-        self._climb.ladder.learn(
-            survey.local, survey.address, survey.remote, survey.remoteHosts, self._clock.seconds()
-        )
-        self._climb.drain()
-        self._note()
+        survey, climb = self._agent.survey, self._climb
+        if climb is not None:
+            climb.ladder.learn(
+                survey.local,
+                survey.address,
+                survey.remote,
+                survey.remoteHosts,
+                self._clock.seconds(),
+            )
+            climb.drain()
+            self._note()
 
     def hear(self, message: LadderMessage) -> None:
         """
         Take a message of the other side.
         """
-        self._climb.receive(message)
-        self._note()
+        if self._climb is not None:
+            self._climb.receive(message)
+            self._note()
 
     def stop(self) -> None:
         """
         A path is open, or the session is over.
         """
-        self._climb.stop()
+        if self._climb is not None:
+            self._climb.stop()
+            self._note()
+            # The two hold each other, and 2.5 kB of every session: not until the garbage collector
+            # has its turn.
+            self._climb = None
 
     def _receive(self, port: DatagramPort, data: bytes, source: HostPort) -> bool:
         try:
@@ -86,5 +97,6 @@ class Expedition:
         self._over()
 
     def _note(self) -> None:
-        self._agent.survey.climbing = self._climb.ladder.active
-        self._agent.survey.fired = self._climb.ladder.fired
+        if self._climb is not None:
+            self._agent.survey.climbing = self._climb.ladder.active
+            self._agent.survey.fired = self._climb.ladder.fired

@@ -60,6 +60,28 @@ class Punch:
     @ivar exhausted: whether everything was tried that the two NATs allow.
     """
 
+    __slots__ = (
+        "_adopted",
+        "_agent",
+        "_clock",
+        "_ended",
+        "_expedition",
+        "_failure",
+        "_flow",
+        "_opened",
+        "_pump",
+        "_receiveMany",
+        "_receiver",
+        "_routes",
+        "_sendSignal",
+        "_startedAt",
+        "_unread",
+        "answered",
+        "exhausted",
+        "openedAfter",
+        "outlet",
+    )
+
     def __init__(
         self,
         routes: Routes[Punch],
