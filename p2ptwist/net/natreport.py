@@ -18,6 +18,7 @@ from p2ptwist.core.errors import LocalUsageError
 from p2ptwist.core.nat import UNKNOWN_BEHAVIOR, NATBehavior
 from p2ptwist.core.nattests.classic import BLOCKED, classicKind
 from p2ptwist.core.nattests.servers import TestServer
+from p2ptwist.errors import PortUnusable
 from p2ptwist.net.classic import classicOpinion
 from p2ptwist.net.datagramport import DatagramPort
 from p2ptwist.net.hostaddresses import hostAddresses
@@ -316,6 +317,8 @@ class _Measurement:
         except CancelledError:
             if not timedOut():
                 raise
+        except PortUnusable as error:
+            _log.debug("a test of the NAT was not made: {error}", error=error)
         except Exception:
             _log.failure("a test of the NAT failed")
         return otherwise

@@ -160,11 +160,14 @@ def expected(nat: NAT) -> Facts:
     @return: what is to be found out; the words are the same on purpose.
     """
     sequential = nat.allocation is Allocation.SEQUENTIAL
+    # Whoever has one host cannot tell what is hashed from what is random.
+    hashed = nat.allocation is Allocation.HASHED
+    allocation = PortAllocation.RANDOM if hashed else PortAllocation(nat.allocation.value)
     return {
         "udp": True,
         "mapping": nat.mapping.value,
         "filtering": nat.filtering.value,
-        "allocation": PortAllocation(nat.allocation.value).value,
+        "allocation": allocation.value,
         "step": 1 if sequential else None,
     }
 
