@@ -70,7 +70,7 @@ class TCPSearch:
         self._wanted = wanted
         self._opening: TCPOpening | None = None
         self._timer: IDelayedCall | None = None
-        self._offers = TokenBucket(OFFER_RATE, clock.seconds())
+        self._offers: TokenBucket | None = None  # made when it is needed: sessions are many
         self._pause = PAUSE_FIRST
         self._notBefore = 0.0
 
@@ -107,10 +107,16 @@ class TCPSearch:
         if data[1:2] != bytes((SignalType.OFFER,)):
             if opening is not None:
                 opening.signalReceived(data)
-        elif mayAnswer and opener is not None and self._offers.take(self._clock.seconds()):
+        elif mayAnswer and opener is not None and self._mayOffer():
             # The other side begins anew: what it tried before is over.
             self.giveUp("a newer attempt")
             self._answer(opener, data)
+
+    def _mayOffer(self) -> bool:
+        now = self._clock.seconds()
+        if self._offers is None:
+            self._offers = TokenBucket(OFFER_RATE, now)
+        return self._offers.take(now)
 
     def _call(self) -> None:
         self._timer = None

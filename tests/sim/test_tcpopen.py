@@ -8,10 +8,11 @@ for a night.
 from __future__ import annotations
 
 import os
-from typing import Any
+from typing import Any, cast
 
 from twisted.internet.defer import CancelledError
 from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
+from twisted.internet.interfaces import ITransport
 from twisted.internet.protocol import Factory, Protocol
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
@@ -21,6 +22,7 @@ from p2ptwist.core.stun.binding import bindingRequest
 from p2ptwist.core.tcppath.opening import BUDGET, LEAD_LIMIT
 from p2ptwist.core.tcppath.upkeep import KEEPALIVE, SILENCE
 from p2ptwist.errors import P2PError, PathLost, PeerUnreachable, PortUnusable, PunchFailed
+from p2ptwist.net.tcpframes import QUEUE_LIMIT
 from p2ptwist.net.tcpopen import TCPOpener
 from p2ptwist.testing import (
     NAT,
@@ -31,7 +33,14 @@ from p2ptwist.testing import (
     PortAllocation,
     Uninvited,
 )
-from tests.sim.opening import LATENCY, SERVER, SERVER_LATENCY, SIGNAL_DELAY, World
+from tests.sim.opening import (
+    LATENCY,
+    SERVER,
+    SERVER_LATENCY,
+    SIGNAL_DELAY,
+    STUNOverTCP,
+    World,
+)
 from tests.sim.punching import FailingReceiver, Receiver
 
 SEEDS = int(os.environ.get("P2PTWIST_TCP_SEEDS", "50"))
@@ -260,6 +269,59 @@ class FailureTests(SynchronousTestCase):
             world.internet.runUntil(world.alice.call(world.bob))
             world.close()
 
+    def test_slowServer(self) -> None:
+        """
+        An answer that comes in pieces is as good as another; what follows it is not read.
+        """
+
+        class Slow(STUNOverTCP):
+            def dataReceived(self, data: bytes) -> None:
+                assert self.transport is not None
+                whole: list[bytes] = []
+                transport, writer = self.transport, cast(ITransport, _Writer(self.transport, whole))
+                self.transport = writer
+                super().dataReceived(data)
+                self.transport = transport
+                for number, byte in enumerate(whole[0] + b"more"):
+                    world.server.callLater(0.001 * number, transport.write, bytes((byte,)))
+
+        world = World(NAT(), NAT())
+        factory: Any = Factory.forProtocol(Slow)
+        world.server.listenTCP(9999, factory)
+        for side in (world.alice, world.bob):
+            side.opener.servers = ((SERVER[0], 9999),)
+        world.internet.runUntil(world.alice.call(world.bob))
+        world.close()
+
+    def test_channelFails(self) -> None:
+        """
+        A channel that raises loses a signal, and is told of its bug.
+        """
+        world = World(NAT(), NAT())
+
+        def send(signal: bytes) -> None:
+            raise ZeroDivisionError
+
+        opening = world.alice.opener.call(send)
+        failing = opening.whenOpen()
+        ended = opening.whenOver()
+        world.internet.advance(BUDGET + 1.0)
+        self.failureResultOf(failing, PunchFailed)
+        self.assertIsInstance(self.successResultOf(ended), PunchFailed)
+        # The offer, and the goodbye.
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 2)
+        world.close()
+
+    def test_otherFamily(self) -> None:
+        """
+        Candidates of a family that a side does not have are not dialed.
+        """
+        world = World(None, None)
+        world.alice.host.addAddress("2001:db8::1")
+        path = world.internet.runUntil(world.bob.call(world.alice))
+        self.assertEqual(path.remote[0], "203.0.113.1")
+        world.close()
+
     def test_gaveUp(self) -> None:
         """
         Who cancels ends the attempt on both sides; who closes it, as well.
@@ -376,6 +438,20 @@ class PathTests(SynchronousTestCase):
         self.assertEqual((len(self.bob.receiver.log), path.dropped), (came + 1, dropped))
         self.world.close()
 
+    def test_flood(self) -> None:
+        """
+        What is more than the queue holds is dropped at once.
+        """
+        path = self.alice.path
+        for _ in range(3):
+            path.writeMany([bytes(1_200)] * 1_000)
+        waiting = QUEUE_LIMIT // 1_200
+        self.assertGreater(path.dropped, 3_000 - waiting - 400)
+        self.assertLess(path.dropped, 3_000 - waiting)
+        self.world.internet.advance(10.0)
+        self.assertEqual(len(self.bob.receiver.log) + path.dropped, 3_000)
+        self.world.close()
+
     def test_end(self) -> None:
         """
         Who closes it sends what was written; the other side is told.
@@ -450,6 +526,16 @@ class PathTests(SynchronousTestCase):
         self.assertEqual(failing.log, [b"one", b"two"])
         self.world.close()
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 3)
+
+
+class _Writer:
+    """
+    Keeps what is written instead of a transport.
+    """
+
+    def __init__(self, transport: Any, whole: list[bytes]) -> None:
+        self.getPeer = transport.getPeer
+        self.write = whole.append
 
 
 class StrangerTests(SynchronousTestCase):
