@@ -6,12 +6,15 @@ prints a line for whatever happens: C{mapped TRANSPORT:PORT MAPPER EXTERNAL...},
 TRANSPORT:PORT}, C{none TRANSPORT:PORT ERROR}, and C{heard TRANSPORT:PORT} when somebody comes in by
 one.  MAPPERS are names with commas; LIFETIME is the seconds to ask for; SECRET a number.
 
-C{report} instead of all that prints what each protocol would do, as a JSON object.
+C{report} instead of all that prints what each protocol would do, as a JSON object: external
+address, router, problem, double NAT; and the seconds that it took, and the kilobytes by which this
+process grew.
 """
 
 from __future__ import annotations
 
 import json
+import resource
 import sys
 from typing import Any
 
@@ -64,12 +67,13 @@ async def report(reactor: Any) -> None:
     """
     Print what each protocol would do.
     """
-    start = reactor.seconds()
+    start, before = reactor.seconds(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     found: dict[str, object] = {
         each.mapper: [each.external, each.router, each.problem, each.doubleNAT]
         for each in await probeMappers(reactor)
     }
     found["seconds"] = reactor.seconds() - start
+    found["kilobytes"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
     print(json.dumps(found))
 
 

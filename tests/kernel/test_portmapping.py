@@ -21,6 +21,8 @@ _PATIENCE = 60.0
 _EACH = ("pcp", "nat-pmp", "upnp")
 _ALL = ",".join(_EACH)
 _UDP, _TCP = "udp:5000", "tcp:5001"
+# Kilobytes by which a process may grow in hostile company.
+_GROWTH = 8192
 _LEASE = 12  # seconds; miniupnpd grants what it is asked for by these options
 _SHORT = "min_lifetime=5"
 
@@ -157,7 +159,7 @@ class MiniupnpdTests(unittest.SynchronousTestCase):
         """
         home = _home(self.laboratory, "home")
         said = home.host.probe("portmap", "report").result(_PATIENCE)
-        seconds = said.pop("seconds")
+        seconds, _ = said.pop("seconds"), said.pop("kilobytes")
         self.assertEqual(set(said), set(_EACH))
         for name, (external, router, problem, doubleNAT) in said.items():
             self.assertEqual((external[0], problem), (home.router.external, None), name)
@@ -173,9 +175,29 @@ class MiniupnpdTests(unittest.SynchronousTestCase):
         host = self.laboratory.site("bare", NAT()).host("bare-host")
         said = host.probe("portmap", "report").result(_PATIENCE)
         self.assertLess(said.pop("seconds"), 4.0)
+        said.pop("kilobytes")
         for external, _, problem, _ in said.values():
             self.assertIsNone(external)
             self.assertIn("answer", problem)
+
+    def test_liar(self) -> None:
+        """
+        A router that answers each request with thousands of lies is believed in nothing, and costs
+        three seconds, no exception, and little memory.
+        """
+        site = self.laboratory.site("liar", NAT())
+        host = site.host("liar-host")
+        gateway = f"{host.addresses[0].rpartition('.')[0]}.1"
+        site.probe("liar", gateway, "2000").line("ready", timeout=_PATIENCE)
+        program = host.probe("portmap", "report")
+        said = program.result(_PATIENCE)
+        self.assertLess(said.pop("seconds"), 4.0)
+        self.assertLess(said.pop("kilobytes"), _GROWTH)
+        for name in ("pcp", "nat-pmp"):
+            external, _, problem, _ = said[name]
+            self.assertIsNone(external)
+            self.assertIn("answer", problem)
+        self.assertEqual(program.transcript().count("Traceback"), 0)
 
     def test_killed(self) -> None:
         """
