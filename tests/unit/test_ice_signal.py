@@ -26,6 +26,8 @@ from p2ptwist.core.ice.signal import (
     decodeSignal,
     encodeSignal,
 )
+from p2ptwist.core.ladder.message import Busy, Stand
+from p2ptwist.core.ladder.posture import Posture
 from p2ptwist.core.nat import (
     STEP_LIMIT,
     NATBehavior,
@@ -85,6 +87,7 @@ descriptions = st.builds(
     candidateLists,
     st.booleans(),
     behaviors(),
+    st.booleans(),
 )
 moreCandidates = st.builds(
     MoreCandidates,
@@ -99,7 +102,20 @@ goodbyes = st.builds(
     st.binary(min_size=8, max_size=8),
     st.text(st.characters(exclude_categories=["C", "Z"]), max_size=REASON_LIMIT // 5),
 )
-signals: st.SearchStrategy[Signal] = st.one_of(descriptions, moreCandidates, goodbyes)
+stands = st.builds(
+    Stand,
+    st.binary(min_size=8, max_size=8),
+    st.integers(0, 255),
+    st.booleans(),
+    st.sampled_from([Posture.STEADY, Posture.AIMED]),
+    st.tuples(st.ip_addresses(v=4).map(str), st.integers(1, 65535)),
+)
+busies = st.builds(
+    Busy, st.binary(min_size=8, max_size=8), st.integers(0, 255), st.integers(0, 65535)
+)
+signals: st.SearchStrategy[Signal] = st.one_of(
+    descriptions, moreCandidates, goodbyes, stands, busies
+)
 
 OFFER = Description(
     SignalType.OFFER,
@@ -167,6 +183,14 @@ class RoundTripTests(SynchronousTestCase):
         offer = replace(OFFER, behavior=behavior)
         self.assertEqual(encodeSignal(offer), OFFER_BYTES + details)
         self.assertEqual(decodeSignal(OFFER_BYTES + details), offer)
+
+    def test_fresh(self) -> None:
+        """
+        A fresh port is told of at the end.
+        """
+        offer = replace(OFFER, fresh=True)
+        self.assertEqual(encodeSignal(offer), OFFER_BYTES + b"\x02\x00")
+        self.assertEqual(decodeSignal(OFFER_BYTES + b"\x02\x00"), offer)
 
     def test_lifetimeRounded(self) -> None:
         """
@@ -249,18 +273,17 @@ class MalformedTests(SynchronousTestCase):
         self.assertEqual(decodeSignal(encodeSignal(decoded)), decoded)
 
     @given(st.one_of(descriptions, moreCandidates), st.data())
-    def test_truncated(self, signal: Signal, data: st.DataObject) -> None:
+    def test_truncated(self, signal: Description | MoreCandidates, data: st.DataObject) -> None:
         """
-        A description or a list of candidates that is cut short is refused, unless the extensions
-        are cut off as a whole, and so is one with something after its end.
+        A description or a list of candidates that is cut short is refused, unless an extension is
+        cut off as a whole, and so is one with something after its end.
         """
-        assert not isinstance(signal, Goodbye)
         encoded = encodeSignal(signal)
-        plain = replace(
-            signal, behavior=NATBehavior(signal.behavior.mapping, signal.behavior.filtering)
-        )
+        known = signal.behavior
+        bare = replace(signal, fresh=False) if isinstance(signal, Description) else signal
+        unmeasured = replace(bare, behavior=NATBehavior(known.mapping, known.filtering))
         length = data.draw(st.integers(0, len(encoded) - 1))
-        assume(length != len(encodeSignal(plain)))
+        assume(length not in (len(encodeSignal(bare)), len(encodeSignal(unmeasured))))
         self.assertRaises(MalformedDatagram, decodeSignal, encoded[:length])
         self.assertRaises(MalformedDatagram, decodeSignal, encoded + b"\0")
 
@@ -272,7 +295,7 @@ class MalformedTests(SynchronousTestCase):
         cases = {
             "too long": b"\x01\x04" + SESSION + bytes(SIGNAL_LIMIT),
             "version": b"\x02" + OFFER_BYTES[1:],
-            "type": b"\x01\x05" + OFFER_BYTES[2:],
+            "type": b"\x01\x09" + OFFER_BYTES[2:],
             "flag": OFFER_BYTES[:11] + b"\x02" + OFFER_BYTES[12:],
             "short fragment": OFFER_BYTES[:12] + b"\x03" + OFFER_BYTES[13:],
             "long fragment": OFFER_BYTES[:12] + b"\x21" + OFFER_BYTES[13:],

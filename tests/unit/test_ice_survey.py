@@ -1,0 +1,202 @@
+"""
+Tests for L{p2ptwist.core.ice.survey}, what it finds in an agent, and checks that stand in no
+checklist.
+"""
+
+from __future__ import annotations
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from p2ptwist.core.ice.candidate import Candidate, CandidateType, makeCandidate
+from p2ptwist.core.ice.check import Credentials
+from p2ptwist.core.ice.checklist import QUICK_GAPS
+from p2ptwist.core.ice.events import EndKind, SessionEnded
+from p2ptwist.core.ice.signal import Description, SignalType
+from p2ptwist.core.ladder.message import Busy
+from p2ptwist.core.nat import NATBehavior, NATMapping, PortAllocation
+from p2ptwist.core.stun.message import decode
+from tests.unit.icewire import A, B, Peer, drainTransmits, hostCandidates, isRequest
+
+STEADY = NATBehavior(NATMapping.ENDPOINT_INDEPENDENT)
+SYMMETRIC = NATBehavior(NATMapping.ADDRESS_DEPENDENT, allocation=PortAllocation.RANDOM)
+
+
+def reflexive(host: str, port: int) -> Candidate:
+    """
+    @return: what a STUN server saw.
+    """
+    return makeCandidate(CandidateType.SERVER_REFLEXIVE, (host, port))
+
+
+class SurveyTests(SynchronousTestCase):
+    """
+    What both sides have said.
+    """
+
+    def test_addresses(self) -> None:
+        """
+        This side's address is the first server-reflexive one of IPv4, the other side's hosts are
+        all of those; what is only a host candidate is neither.
+        """
+        peer = Peer()
+        survey = peer.agent.survey
+        self.assertIsNone(survey.address)
+        self.assertEqual(survey.remoteHosts, frozenset())
+        peer.agent.addCandidates(
+            [
+                reflexive("2001:db8::1", 4001),
+                reflexive("8.8.4.4", 4002),
+                reflexive("8.8.4.5", 4003),
+            ],
+            0.0,
+        )
+        self.assertEqual(survey.address, ("8.8.4.4", 4002))
+        peer.describe(
+            [
+                *hostCandidates(B),
+                reflexive("8.8.8.8", 4004),
+                reflexive("8.8.8.9", 4005),
+                reflexive("2001:db8::2", 4006),
+            ]
+        )
+        self.assertEqual(survey.remoteHosts, {"8.8.8.8", "8.8.8.9"})
+
+    def test_behaviors(self) -> None:
+        """
+        Ordinary checks ought to meet where both are steady, or nobody knows better.
+        """
+        peer = Peer()
+        survey = peer.agent.survey
+        self.assertTrue(survey.ordinary)
+        peer.agent.setBehavior(STEADY)
+        self.assertEqual(survey.local, STEADY)
+        self.assertTrue(survey.ordinary)
+        signal = Description(
+            SignalType.OFFER, peer.agent.session, 0, b"peer", b"p" * 24, (), True, SYMMETRIC
+        )
+        peer.agent.receiveSignal(signal, 0.0)
+        self.assertEqual(survey.remote, SYMMETRIC)
+        self.assertFalse(survey.ordinary)
+        peer.agent.setBehavior(SYMMETRIC)
+        self.assertFalse(survey.ordinary)
+
+    def test_fresh(self) -> None:
+        """
+        A fresh port is told of in this side's description.
+        """
+        peer = Peer(controlling=True)
+        peer.agent.survey.markFresh()
+        peer.agent.start(0.0)
+        peer.poll()
+        offer = peer.signals[0]
+        assert isinstance(offer, Description)
+        self.assertTrue(offer.fresh)
+
+    def test_check(self) -> None:
+        """
+        A stray check is authentic, as any other, but no answer to it counts; there is none before
+        the other side's credentials are known.
+        """
+        peer = Peer()
+        survey = peer.agent.survey
+        self.assertIsNone(survey.check())
+        peer.describe()
+        data = survey.check()
+        assert data is not None
+        self.assertTrue(isRequest(data))
+        message = decode(data)
+        self.assertTrue(message.verify(peer.local.password))
+        self.assertFalse(peer.agent.awaits(message.transactionID))
+        self.assertNotEqual(survey.check(), data)
+
+    def test_strayAnswered(self) -> None:
+        """
+        Another agent answers a stray check, and checks where it came from.
+        """
+        peer, other = Peer(controlling=True), Peer()
+        peer.agent.start(0.0)
+        peer.poll()
+        offer = peer.signals[0]
+        assert isinstance(offer, Description)
+        other.local = Credentials(offer.fragment, offer.password)
+        other.agent.session = peer.agent.session
+        other.agent.receiveSignal(offer, 0.0)
+        other.poll()
+        peer.agent.receiveSignal(other.signals[0], 0.0)
+        drainTransmits(other.agent)
+        data = peer.agent.survey.check()
+        assert data is not None
+        self.assertTrue(other.agent.receiveDatagram(data, B, 0.1))
+        sent = [each.address for each in drainTransmits(other.agent)]
+        self.assertEqual(sent[:2], [B, B])
+
+    def test_explained(self) -> None:
+        """
+        The checks of a ladder are told of, and while it is at work nobody gives up.
+        """
+        peer = Peer()
+        peer.describe(hostCandidates(B))
+        survey = peer.agent.survey
+        survey.fired, survey.climbing = 77, True
+        self.assertIn("nor were 77 to foretold and random ports", survey.explain(3.0))
+        peer.step(100.0)
+        self.assertEqual(peer.events, [])
+        survey.climbing = False
+        peer.step(101.0, 100.0)
+        peer.agent.handleTimeout(101.0)
+        ended = peer.poll() or peer.events
+        assert isinstance(ended[0], SessionEnded)
+        self.assertIs(ended[0].kind, EndKind.FAILED)
+
+    def test_ladderMessage(self) -> None:
+        """
+        What is said about rounds is none of the agent's.
+        """
+        peer = Peer()
+        peer.agent.receiveSignal(Busy(peer.agent.session, 0, 1), 0.0)
+        self.assertEqual((peer.poll(), drainTransmits(peer.agent)), ([], []))
+
+
+class PrimeTests(SynchronousTestCase):
+    """
+    Checks that die on the way.
+    """
+
+    def test_once(self) -> None:
+        """
+        Each address is checked once before the time, and in earnest after it.
+        """
+        peer = Peer()
+        peer.agent.addCandidates([reflexive("8.8.4.4", 4002)], 0.0)
+        peer.agent.survey.prime(1.0)
+        address = ("8.8.8.8", 4004)
+        peer.describe([reflexive(*address)])
+        times = [time for time, each in peer.step(1.05) if each.address == address]
+        self.assertEqual(times[0], 0.0)
+        self.assertEqual([time for time in times[1:] if time < 1.0], [])
+        self.assertEqual(times[1], 1.0)
+        self.assertAlmostEqual(times[2] - times[1], QUICK_GAPS[1])
+
+    def test_primes(self) -> None:
+        """
+        Not after the time, and not where the other side has proved to be.
+        """
+        peer = Peer()
+        survey = peer.agent.survey
+        survey.prime(1.0)
+        self.assertTrue(survey.primes(B, 0.9))
+        self.assertFalse(survey.primes(B, 1.0))
+        peer.connect(0.1)
+        self.assertFalse(survey.primes(B, 0.2))
+        self.assertTrue(survey.primes(A, 0.2))
+
+    def test_heard(self) -> None:
+        """
+        Where the other side was heard its NAT is open, and nobody waits.
+        """
+        peer = Peer()
+        peer.agent.survey.prime(5.0)
+        peer.describe([reflexive(*B)])
+        self.assertEqual(len(peer.requests()), 1)
+        self.assertTrue(peer.check(0.5))
+        self.assertEqual([each.address for each in peer.requests()], [B])
