@@ -136,10 +136,9 @@ class Lease:
         """
         for mapper in tuple(self._pending):
             self._forget([mapper])
+            name = _SPELLED.get(mapper.name, mapper.name)
             silent = Failure(
-                PortMapperSilent(
-                    f"the router {mapper.gateway} does not answer in time by {mapper.name}"
-                )
+                PortMapperSilent(f"the router {mapper.gateway} does not answer to {name}")
             )
             self._answered(mapper, silent)
             self._refused(mapper, silent)
