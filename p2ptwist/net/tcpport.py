@@ -34,12 +34,17 @@ class TCPPort:
         """
         @param reactor: provides C{IReactorTCP}.
         @param hosts: this host's addresses.
-        @param interface: a literal address to use alone; empty for all.
+        @param interface: a literal address to use alone; empty, or C{"0.0.0.0"} or C{"::"}, for
+            all.
         """
         self.localPort = 0
-        self.hosts = [canonicalHost(interface)] if interface else _usable(hosts)
+        # 0.0.0.0 and :: stand for all of a family, or of both.
+        single = bool(interface) and not isUnusable(canonicalHost(interface))
+        self.hosts = [canonicalHost(interface)] if single else _usable(hosts)
+        if interface == _ANY[False]:
+            self.hosts = [host for host in self.hosts if not isIPv6(host)]
         self._reactor = reactor
-        self._interface = interface
+        self._interface = interface if single else ""
         self._listening: list[IListeningPort] = []
         self._connectors: list[IConnector] = []
         self._families: set[bool] = set()

@@ -24,10 +24,12 @@ from p2ptwist.core.tcppath.upkeep import KEEPALIVE, SILENCE
 from p2ptwist.errors import P2PError, PathLost, PeerUnreachable, PortUnusable, PunchFailed
 from p2ptwist.net.tcpframes import QUEUE_LIMIT
 from p2ptwist.net.tcpopen import TCPOpener
+from p2ptwist.net.tcpport import TCPPort
 from p2ptwist.testing import (
     NAT,
     Filtering,
     Hairpinning,
+    Internet,
     Link,
     Mapping,
     PortAllocation,
@@ -321,6 +323,28 @@ class FailureTests(SynchronousTestCase):
         path = world.internet.runUntil(world.bob.call(world.alice))
         self.assertEqual(path.remote[0], "203.0.113.1")
         world.close()
+
+    def test_interfaces(self) -> None:
+        """
+        A port is on one address, on all of IPv4, or on all there are.
+        """
+        hosts = ["127.0.0.1", "192.0.2.7", "fe80::1", "2001:db8::7"]
+        internet = Internet()
+        host = internet.host("host", "192.0.2.7", "2001:db8::7")
+        for interface, expected in (
+            ("", ["192.0.2.7", "2001:db8::7"]),
+            ("::", ["192.0.2.7", "2001:db8::7"]),
+            ("0.0.0.0", ["192.0.2.7"]),
+            ("2001:db8::7", ["2001:db8::7"]),
+        ):
+            port = TCPPort(host, hosts, interface)
+            port.listen(lambda: None)
+            self.assertEqual(list(port.hosts), expected)
+            spoken = [each for each in expected if port.speaks(each)]
+            self.assertEqual(spoken, expected)
+            self.assertNotEqual(port.localPort, 0)
+            internet.runUntil(port.close())
+        self.assertEqual(TCPPort(host, ["127.0.0.1"]).hosts, ["127.0.0.1"])
 
     def test_gaveUp(self) -> None:
         """
