@@ -14,6 +14,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from p2ptwist.core.address import HostPort
 from p2ptwist.core.errors import MalformedDatagram
 from p2ptwist.core.ice.signal import decodeSignal
 from p2ptwist.core.session.selector import PathKind, PathSelector, Route
@@ -107,6 +108,14 @@ class Carrier:
         The direct path; C{None} when there is none.
         """
         return self._direct
+
+    @property
+    def remote(self) -> HostPort | None:
+        """
+        Where the other side is; C{None} while it is reached through the relay.
+        """
+        direct = self._direct if self.kind is PathKind.DIRECT else None
+        return None if direct is None else direct.remote
 
     @property
     def transport(self) -> str:

@@ -28,6 +28,7 @@ from p2ptwist.core.peerid import encodePeerID
 from p2ptwist.errors import IdentityUnusable
 from p2ptwist.interfaces import IIdentity
 from p2ptwist.net.quic import Credentials
+from p2ptwist.peer.sealing import unseal
 
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
 _LARGEST = 4096  # bytes; a PEM file with an Ed25519 key has 119
@@ -52,6 +53,14 @@ class Identity:
         @return: the signature of C{data}, exactly 64 bytes (RFC 8032).
         """
         return self._key.sign(data)
+
+    def unseal(self, sealed: bytes, info: bytes) -> bytes | None:
+        """
+        @param sealed: what L{p2ptwist.peer.sealing.seal} made for this identity's public key.
+        @param info: the same as there.
+        @return: what was sealed; C{None} when it is not that.
+        """
+        return unseal(self._key, sealed, info)
 
     def credentials(self) -> Credentials:
         """

@@ -38,7 +38,7 @@ from p2ptwist.peer.sessions import Sessions
 from p2ptwist.peer.stream import Stream
 from p2ptwist.peer.streamtable import encodeHeader
 
-LINGER = 2.0  # seconds; three lost datagrams in a row, on most paths
+LINGER = 5.0  # seconds; some hundred KB, with one datagram of fifty lost
 _LINGER_STEP = 0.02  # seconds between two looks at it
 
 _log = Logger()
@@ -73,6 +73,8 @@ class PathEvent:
     @ivar remote: the address that a direct path goes to.
     @ivar roundTrip: seconds: of the latest check of a direct path; when it is relayed, or was not
         checked yet, of the latest answer in the session.
+    @ivar reason: while it is relayed, why the latest attempt to be direct over UDP failed; C{None}
+        before one did.
     """
 
     peerID: str
@@ -80,6 +82,7 @@ class PathEvent:
     transport: str
     remote: HostPort | None
     roundTrip: float | None
+    reason: str | None = None
 
 
 @implementer(ILinkReceiver)
@@ -481,7 +484,9 @@ def _pathOf(session: Session) -> PathEvent:
     kind = session.carrier.kind.value
     direct = session.carrier.direct
     if kind == "relayed" or direct is None:
-        return PathEvent(session.peerID, "relayed", "tcp", None, session.roundTrip())
+        failure = session.carrier.failure
+        reason = None if failure is None else str(failure)
+        return PathEvent(session.peerID, "relayed", "tcp", None, session.roundTrip(), reason)
     transport = session.carrier.transport
     # A path that the other side checked first is told before a check of this side's is answered.
     roundTrip = session.roundTrip() if direct.roundTrip is None else direct.roundTrip

@@ -51,6 +51,7 @@ from p2ptwist.net.quic import (
 )
 from p2ptwist.peer.address import PeerAddress
 from p2ptwist.peer.carrier import Carrier
+from p2ptwist.peer.prelude import Prelude
 from p2ptwist.peer.sessionowner import SessionOwner
 from p2ptwist.peer.sessionstreams import SessionStreams
 from p2ptwist.peer.stream import Stream
@@ -70,6 +71,7 @@ class Session:
     @ivar name: exactly 8 bytes, the same on both sides.
     @ivar calling: whether this side called.
     @ivar carrier: what moves the datagrams; set by whoever makes the session.
+    @ivar prelude: what was said before the other side had proved itself.
     """
 
     carrier: Carrier
@@ -93,6 +95,7 @@ class Session:
         self._admission = admission
         self._owner = owner
         self.calling = isinstance(admission, CallerAdmission)
+        self.prelude = Prelude(self.calling)
         self._control = ControlDecoder()
         # What QUIC may have to keep of a caller that nobody knows, holes included.
         self._early = None if self.calling else EarlyCredit(EARLY_DATAGRAM_LIMIT)
@@ -145,11 +148,16 @@ class Session:
         waits = waits or self._quic.queued() > 0
         return not self._ended and (waits or not self._quic.isSettled(self._clock.seconds()))
 
-    def start(self) -> None:
+    def start(self, offered: Sequence[bytes] = ()) -> None:
         """
         Send what begins the session.
+
+        @param offered: the signals of the caller's early offer, which proves the caller as well.
         """
         self._sendControl()
+        if offered and self.prelude.decide(lambda: self._owner.admits(self)):
+            for data in offered:
+                self.carrier.signalReceived(data)
         self._flush()
 
     def whenReady(self) -> Deferred[Session]:
@@ -271,16 +279,15 @@ class Session:
         @return: the address of this side or the other.
         """
         key = self._ownKey if own else self.peerKey
-        direct = None if own else self.carrier.direct
-        remote = None if direct is None else direct.remote
-        kind = self.carrier.kind.value
-        return PeerAddress(encodePeerID(key), service, kind, remote if kind == "direct" else None)
+        remote = None if own else self.carrier.remote
+        return PeerAddress(encodePeerID(key), service, self.carrier.kind.value, remote)
 
     def signal(self, data: bytes) -> None:
         """
         Send a signal of the carrier's to the other side.
         """
-        self.say(SignalMessage(data))
+        if not self.prelude.hold(data):
+            self.say(SignalMessage(data))
 
     # What comes.
 
@@ -340,6 +347,8 @@ class Session:
                 self._decide(admission)
         elif admission.state is AdmissionState.UNDECIDED:
             self._sendControl()
+            for data in self.prelude.end():
+                self.signal(data)
             self._ready.settle(self)
         elif admission.state is AdmissionState.ADMITTED:
             self._stopLimit()
@@ -348,7 +357,7 @@ class Session:
         self._sendControl()
 
     def _decide(self, admission: CalledAdmission) -> None:
-        if not self._owner.admits(self):
+        if not self.prelude.decide(lambda: self._owner.admits(self)):
             raise SessionViolation(CloseCode.NOT_ADMITTED, CloseCode.NOT_ADMITTED.text)
         kept = admission.admit()
         self._stopLimit()
@@ -430,8 +439,6 @@ class Session:
             self._end(reason, whole=True)
         else:
             self._end(self._reason(f"the encrypted connection failed: {event.reason}", "protocol"))
-
-    # Whether the other side is there.
 
     def doubt(self) -> None:
         """

@@ -21,6 +21,7 @@ from p2ptwist.core.session.envelope import (
     Envelope,
     decodeEnvelope,
     decodeUnknown,
+    encodeEarlyEnvelope,
     encodeEnvelopes,
     encodeUnknown,
 )
@@ -30,6 +31,7 @@ from p2ptwist.interfaces import ILink
 from p2ptwist.net.quic import QUIC, calledQUIC, callingQUIC, destinationOf, prepareQUIC
 from p2ptwist.net.signatures import verifySignature
 from p2ptwist.peer.carrier import Carrier
+from p2ptwist.peer.earlyoffers import EarlyOffers
 from p2ptwist.peer.identity import Identity
 from p2ptwist.peer.reach import Reach
 from p2ptwist.peer.session import Session
@@ -53,9 +55,10 @@ class _Held:
     A session and how to reach its peer.
     """
 
-    __slots__ = ("grace", "link", "session")
+    __slots__ = ("begun", "grace", "link", "session")
 
     def __init__(self, session: Session, link: ILink) -> None:
+        self.begun = not session.calling  # a caller's first datagrams go with an early offer
         self.session = session
         self.link = link
         self.grace: IDelayedCall | None = None
@@ -89,6 +92,7 @@ class Sessions:
         self._held: dict[tuple[bytes, bytes], _Held] = {}
         self._current: dict[bytes, Session] = {}
         self._up: set[ILink] = set()
+        self._early = EarlyOffers(identity)
         self._notices = TokenBucket(NOTICE_RATE, clock.seconds())
 
     # What there is.
@@ -132,6 +136,7 @@ class Sessions:
         quic = callingQUIC(self._clock.seconds())
         name = self._randomBytes(NAME_LENGTH)
         session = self._hold(link, reach, quic, admission, peer, name).session
+        session.carrier.call()
         session.start()
         return session
 
@@ -192,7 +197,7 @@ class Sessions:
         held.session.carrier.relayedReceived()
         held.session.receive(envelope.datagrams)
         if fresh:
-            held.session.start()
+            held.session.start(self._early.read(sender, envelope))
 
     def unreachable(self, link: ILink, peer: bytes) -> None:
         """
@@ -315,8 +320,19 @@ class Sessions:
         limit = min(link.maxPayload, ENVELOPE_LENGTH)
         if limit < SMALLEST_LIMIT:
             return  # too narrow for sessions: as good as no link
-        for payload in encodeEnvelopes(session.name, datagrams, limit):
+        first = None if held.begun else self._first(session, datagrams, limit)
+        held.begun = True
+        payloads = encodeEnvelopes(session.name, datagrams, limit) if first is None else (first,)
+        for payload in payloads:
             link.sendRelayed(session.peerKey, payload)
+
+    def _first(self, session: Session, datagrams: Sequence[bytes], limit: int) -> bytes | None:
+        """
+        @return: the first envelope of a session, with an early offer; C{None} where there is none.
+        """
+        signals = session.prelude.signals
+        early = self._early.make(session.peerKey, session.name, signals, datagrams)
+        return early and encodeEarlyEnvelope(session.name, early, datagrams, limit)
 
     def _doubt(self, reach: Reach, patience: float) -> None:
         """
@@ -333,7 +349,6 @@ class Sessions:
         if former is not None:
             former.close(CloseCode.REPLACED, "a newer session with this peer took its place")
         if session.calling:
-            session.carrier.call()
             return
         for held in list(self._held.values()):
             crossed = held.session

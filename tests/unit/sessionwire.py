@@ -10,6 +10,7 @@ from twisted.internet.interfaces import IProtocol
 from twisted.internet.protocol import Protocol
 from twisted.internet.task import Clock
 
+from p2ptwist.core.address import HostPort
 from p2ptwist.core.session.admission import CalledAdmission, CallerAdmission, proofText
 from p2ptwist.core.session.control import (
     Admitted,
@@ -117,6 +118,7 @@ class Carrier:
 
     def __init__(self) -> None:
         self.direct: object = None
+        self.remote: HostPort | None = None
         self.sent: list[bytes] = []
         self.signals: list[bytes] = []
         self.lulls: list[float] = []

@@ -207,8 +207,8 @@ class CallerTests(SynchronousTestCase):
         """
         table: dict[AdmissionState, list[Verdict]] = {
             UNCERTIFIED: [BROKEN, BROKEN, BROKEN, BROKEN, BROKEN],
-            UNPROVED: [None, BROKEN, BROKEN, BROKEN, BROKEN],
-            UNDECIDED: [BROKEN, BROKEN, None, BROKEN, BROKEN],
+            UNPROVED: [None, BROKEN, BROKEN, OFFER, BROKEN],
+            UNDECIDED: [BROKEN, BROKEN, None, OFFER, BROKEN],
             ADMITTED: [BROKEN, BROKEN, BROKEN, OFFER, GRANT],
             ENDED: [None, None, None, None, None],
         }

@@ -190,9 +190,10 @@ class TypeTests(SynchronousTestCase):
         """
         The first byte alone decides.
         """
-        self.assertTrue(isEnvelope(b"\x51"))
+        for own in (0x51, 0x53):
+            self.assertTrue(isEnvelope(bytes((own,))))
         self.assertFalse(isEnvelope(b""))
-        for other in set(range(256)) - {0x51}:
+        for other in set(range(256)) - {0x51, 0x53}:
             self.assertFalse(isEnvelope(bytes((other,)) + bytes(20)))
 
     def test_signals(self) -> None:

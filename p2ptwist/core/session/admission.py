@@ -9,8 +9,9 @@ peer, or from another one.
 state           the caller takes                      the called side takes
 ==============  ====================================  ====================================
 C{UNCERTIFIED}  nothing                               (is never in this state)
-C{UNPROVED}     challenge: answers with the proof     proof: checks it
-C{UNDECIDED}    admitted                              signal, grant: kept until it decides
+C{UNPROVED}     challenge: answers with the proof;    proof: checks it
+                signal: passed on
+C{UNDECIDED}    admitted; signal: passed on           signal, grant: kept until it decides
 C{ADMITTED}     signal, grant: passed on              signal, grant: passed on
 C{ENDED}        nothing; all is dropped               nothing; all is dropped
 ==============  ====================================  ====================================
@@ -139,6 +140,9 @@ class CallerAdmission:
         state = self.state
         if state is AdmissionState.ADMITTED and isinstance(message, Traffic):
             return message
+        proving = state in (AdmissionState.UNPROVED, AdmissionState.UNDECIDED)
+        if proving and isinstance(message, SignalMessage):
+            return message  # the answer to an early offer; the certificate was right
         if state is AdmissionState.UNPROVED and isinstance(message, Challenge):
             self._prove(message.value)
         elif state is AdmissionState.UNDECIDED and isinstance(message, Admitted):

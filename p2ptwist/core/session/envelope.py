@@ -2,13 +2,15 @@
 Envelopes: QUIC datagrams in relayed datagrams of the rendezvous link.
 
 An envelope is the byte 0x51, the session's name, and datagrams with two bytes of length before
-each.  Nothing else that peers send over a link begins so: a signal begins with its version.
+each.  The first one of a session begins with 0x53 when an early offer comes with it
+(L{p2ptwist.core.session.early}): then that stands before the datagrams, with its length.  Nothing
+else that peers send over a link begins so: a signal begins with its version.
 """
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from p2ptwist.core.errors import LocalUsageError, MalformedDatagram
@@ -16,10 +18,11 @@ from p2ptwist.core.link.frames import MAX_PAYLOAD
 
 ENVELOPE_TYPE = 0x51  # "Q"; C{core/ice/signal.py} begins its signals with 0x01
 UNKNOWN_TYPE = 0x52
+EARLY_TYPE = 0x53
 NAME_LENGTH = 8  # bytes; tells the few sessions of one pair of peers apart, not a secret
 DATAGRAM_LIMIT = 1200  # bytes; what every path carries: RFC 9000 section 14
 DATAGRAM_COUNT = 64  # in one envelope: as many as one turn of a reactor takes from a UDP port
-_TYPE_BYTE = bytes((ENVELOPE_TYPE,))
+_TYPE_BYTES = (bytes((ENVELOPE_TYPE,)), bytes((EARLY_TYPE,)))
 _HEAD = struct.Struct("!B8s")
 _LENGTH = struct.Struct("!H")
 # The least that a link must carry for sessions: one datagram of the largest size.
@@ -33,17 +36,19 @@ class Envelope:
 
     @ivar session: the session's name, exactly 8 bytes.
     @ivar datagrams: 1 to 64 of them, each of 1 to 1,200 bytes, in the order they were sent.
+    @ivar early: a sealed early offer; empty when there is none.
     """
 
     session: bytes
     datagrams: tuple[bytes, ...]
+    early: bytes = b""
 
 
 def isEnvelope(payload: bytes) -> bool:
     """
     @return: whether C{payload} is to be taken for an envelope, be it right or malformed.
     """
-    return payload[:1] == _TYPE_BYTE
+    return payload[:1] in _TYPE_BYTES
 
 
 def encodeEnvelopes(session: bytes, datagrams: Iterable[bytes], limit: int) -> list[bytes]:
@@ -67,6 +72,23 @@ def encodeEnvelopes(session: bytes, datagrams: Iterable[bytes], limit: int) -> l
     head = _HEAD.pack(ENVELOPE_TYPE, session)
     room = min(limit, MAX_PAYLOAD) - len(head)
     return [head + b"".join(batch) for batch in _batches(datagrams, room)]
+
+
+def encodeEarlyEnvelope(
+    session: bytes, early: bytes, datagrams: Sequence[bytes], limit: int
+) -> bytes | None:
+    """
+    Put a sealed early offer and the first datagrams of a session into one envelope.
+
+    @param session: as for L{encodeEnvelopes}, with C{datagrams} and C{limit}.
+    @return: the payload; C{None} when that is more than the link carries.
+    """
+    payloads = encodeEnvelopes(session, datagrams, limit)
+    length = len(payloads[0]) + _LENGTH.size + len(early)
+    if len(payloads) != 1 or length > min(limit, MAX_PAYLOAD):
+        return None
+    head = _HEAD.pack(EARLY_TYPE, session) + _LENGTH.pack(len(early)) + early
+    return head + payloads[0][_HEAD.size :]
 
 
 def _batches(datagrams: Iterable[bytes], room: int) -> Iterator[list[bytes]]:
@@ -98,7 +120,9 @@ def decodeEnvelope(payload: bytes) -> Envelope:
         raise MalformedDatagram(f"not an envelope: {len(payload)} bytes")
     session = payload[1 : _HEAD.size]
     datagrams: list[bytes] = []
-    offset = _HEAD.size
+    early, offset = _readEarly(payload)
+    if offset >= len(payload):
+        raise MalformedDatagram("an envelope without datagrams")
     while offset < len(payload):
         if len(datagrams) == DATAGRAM_COUNT:
             raise MalformedDatagram(f"an envelope with more than {DATAGRAM_COUNT} datagrams")
@@ -108,7 +132,20 @@ def decodeEnvelope(payload: bytes) -> Envelope:
         if not 0 < length <= DATAGRAM_LIMIT or offset > len(payload):
             raise MalformedDatagram(f"a datagram of {length} bytes in an envelope")
         datagrams.append(payload[start:offset])
-    return Envelope(session, tuple(datagrams))
+    return Envelope(session, tuple(datagrams), early)
+
+
+def _readEarly(payload: bytes) -> tuple[bytes, int]:
+    """
+    @return: the sealed early offer, and where the datagrams begin.
+    """
+    if payload[0] != EARLY_TYPE:
+        return b"", _HEAD.size
+    start = _HEAD.size + _LENGTH.size
+    end = start + int.from_bytes(payload[_HEAD.size : start], "big")
+    if end == start:
+        raise MalformedDatagram("an empty early offer")
+    return payload[start:end], end
 
 
 def encodeUnknown(session: bytes) -> bytes:
