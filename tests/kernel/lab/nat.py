@@ -64,7 +64,10 @@ _EI, _AD, _APD = (
 _TRANSLATIONS = {
     (_EI, PortAllocation.PRESERVING): "snat to {external}",
     (_EI, PortAllocation.RANDOM): "snat ip to {external} : ip saddr . udp sport map @mapped",
-    (_AD, PortAllocation.RANDOM): _hashed("ip saddr", "udp sport", "ip daddr"),
+    (_AD, PortAllocation.RANDOM): _hashed("ip saddr", "{transport} sport", "ip daddr"),
+    (_APD, PortAllocation.HASHED): _hashed(
+        "ip saddr", "{transport} sport", "ip daddr", "{transport} dport"
+    ),
     (_APD, PortAllocation.RANDOM): "snat to {external}:1024-65535 fully-random",
     (_APD, PortAllocation.SEQUENTIAL): _counted(),
 }
@@ -83,16 +86,40 @@ def _recordOwner(direction: str) -> str:
     return f"ct direction {direction} update @owner {{ udp sport : {inside} }}"
 
 
+def _translation(
+    mapping: Mapping, allocation: PortAllocation, external: str, transport: str
+) -> str:
+    """
+    @return: the source translation of such a NAT.
+    """
+    if (mapping, allocation) not in _TRANSLATIONS:
+        named = f"{mapping.value} mapping to {allocation.value} ports"
+        raise LaboratoryError(f"no {named} in the kernel laboratory: see tests/kernel/lab/nat.py")
+    return _TRANSLATIONS[mapping, allocation].format(external=external, transport=transport)
+
+
+def _blockade(ports: frozenset[int] | None) -> str:
+    """
+    @param ports: the remote ports that UDP passes to and from, or C{None} for all.
+    @return: the rule that drops the rest.
+    """
+    if ports is None:
+        return ""
+    if not ports:
+        return "meta l4proto udp drop"
+    return f"iifname {LAN} udp dport != {{ {', '.join(map(str, sorted(ports)))} }} drop"
+
+
 def rules(nat: NAT, external: str) -> str:
     """
     @param external: the router's outer address.
     @return: a script for C{nft -f}, which replaces what was there before in one step.
     @raise LaboratoryError: when the laboratory has no such NAT.
     """
-    if (nat.mapping, nat.allocation) not in _TRANSLATIONS:
-        named = f"{nat.mapping.value} mapping to {nat.allocation.value} ports"
-        raise LaboratoryError(f"no {named} in the kernel laboratory: see tests/kernel/lab/nat.py")
-    translate = _TRANSLATIONS[nat.mapping, nat.allocation].format(external=external)
+    translate = _translation(nat.mapping, nat.allocation, external, "udp")
+    translateTCP = f"snat to {external}"
+    if nat.tcpMapping is not None and nat.tcpMapping is not _EI:
+        translateTCP = _translation(nat.tcpMapping, nat.allocation, external, "tcp")
     letIn = _LET_IN[nat.filtering].format(external=external)
     fromInside = sendBack = allocate = ""
     if nat.hairpinning is not Hairpinning.NONE:
@@ -114,6 +141,7 @@ table ip lab {{
     {fromInside}
   }}
   chain forward {{ type filter hook forward priority filter;
+    {_blockade(nat.udpPorts)}
     iifname {WAN} ct status dnat accept
     iifname {WAN} ct state new,invalid drop
   }}
@@ -129,6 +157,7 @@ table ip lab {{
   }}
   chain postrouting {{ type nat hook postrouting priority srcnat;
     oifname {WAN} meta l4proto udp {translate}
+    oifname {WAN} meta l4proto tcp {translateTCP}
     oifname {WAN} snat to {external}
     {sendBack}
   }}
