@@ -1,9 +1,9 @@
 """
 A probe for any host: it finds out how the NATs before it behave.
 
-C{probe_nattests.py [SECONDS] SERVER...} measures with each server in turn and prints, for each, one
-JSON object of all facts.  A server is C{ADDRESS}, or several with commas, which are used together.
-With C{SECONDS} the lifetime of mappings is looked for up to that.
+C{probe_nattests.py [SECONDS] SERVER...} measures with each server in turn and prints, for each, its
+number from 0 and one JSON object of all facts.  A server is C{ADDRESS}, or several with commas,
+which are used together.  With C{SECONDS} the lifetime of mappings is looked for up to that.
 """
 
 from __future__ import annotations
@@ -46,10 +46,10 @@ async def measure(reactor: Any, groups: list[list[HostPort]], lifetime: float | 
     """
     Measure with each group of servers.
     """
-    for servers in groups:
+    for number, servers in enumerate(groups):
         started = reactor.seconds()
         report = await measureNAT(reactor, servers, lifetime=lifetime)
-        print(json.dumps(facts(report, reactor.seconds() - started)), flush=True)
+        print(number, json.dumps(facts(report, reactor.seconds() - started)), flush=True)
 
 
 def main() -> None:

@@ -21,6 +21,7 @@ from tests.kernel.lab.namespace import LaboratoryError
 from tests.kernel.lab.nat import BEHAVIOURS
 from tests.kernel.lab.once import once
 from tests.kernel.lab.peers import ALTERNATE, START, STUN, startNode
+from tests.kernel.lab.process import Program
 
 # How many programs measure at the same time: two cores start no more in the time that they have.
 _AT_ONCE = 5
@@ -74,6 +75,16 @@ def startCoturn(host: PublicHost) -> None:
     raise LaboratoryError("coturn does not answer")
 
 
+def factsOf(probe: Program, number: int = 0, patience: float = START) -> Facts:
+    """
+    Wait for what a probe finds.
+
+    @param number: which of the servers it was found with.
+    """
+    facts: Facts = json.loads(probe.line(f"{number} ", timeout=patience).partition(" ")[2])
+    return facts
+
+
 def measureAll(places: dict[str, Place], *servers: str) -> dict[str, list[Facts]]:
     """
     Measure in several places, some at a time.
@@ -89,7 +100,7 @@ def measureAll(places: dict[str, Place], *servers: str) -> dict[str, list[Facts]
             for name in names[start : start + _AT_ONCE]
         }
         for name, probe in probes.items():
-            found[name] = [json.loads(probe.line("{", timeout=START)) for _ in servers]
+            found[name] = [factsOf(probe, number) for number in range(len(servers))]
     return found
 
 
@@ -151,8 +162,10 @@ def _lifetimes() -> dict[str, float | None]:
             .probe("nattests", f"{2 * _LIFETIME:.0f}", server.addresses[0])
             for server in (node, coturn)
         }
-        found = {name: probe.line("{", timeout=START + 90.0) for name, probe in probes.items()}
-        return {name: json.loads(line)["lifetime"] for name, line in found.items()}
+        return {
+            name: factsOf(probe, patience=START + 90.0)["lifetime"]
+            for name, probe in probes.items()
+        }
 
 
 def expected(nat: NAT) -> Facts:
