@@ -13,6 +13,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.error import ConnectError, ConnectionDone, ConnectionLost
 from twisted.python.failure import Failure
 
+from p2ptwist.cli.doctor import diagnose
 from p2ptwist.cli.joint import Attach, Joint
 from p2ptwist.cli.journal import Journal, PathWatch
 from p2ptwist.cli.options import DEFAULT_SERVICE
@@ -136,7 +137,20 @@ async def ping(reactor: Any, options: Namespace, journal: Journal, attach: Attac
             raise
 
 
-_COMMANDS = {"id": printIdentity, "listen": listen, "connect": connect, "ping": ping}
+async def doctor(reactor: Any, options: Namespace, journal: Journal, attach: Attach) -> None:
+    """
+    C{p2ptwist doctor}.
+    """
+    await diagnose(reactor, options, journal)
+
+
+_COMMANDS = {
+    "id": printIdentity,
+    "listen": listen,
+    "connect": connect,
+    "ping": ping,
+    "doctor": doctor,
+}
 
 
 def _makePeer(reactor: Any, options: Namespace, **more: Any) -> PeerService:

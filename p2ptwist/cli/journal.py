@@ -5,7 +5,7 @@ What the command says of its own: words for people, or JSON for programs.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TextIO
 
 from p2ptwist.core.address import formatAddress
@@ -86,6 +86,23 @@ class Journal:
             )
         else:
             self._print(f"reply {number}: {seconds * 1000:.1f} ms, {_words(path)}")
+
+    def progress(self, words: str) -> None:
+        """
+        Something was found out on the way: people are told, who wait.
+        """
+        if not self._asJSON:
+            print(f"{self._name}: {words}", file=self._errors, flush=True)
+
+    def report(self, words: Iterable[str], found: dict[str, object]) -> None:
+        """
+        Print all that was found out.
+
+        @param words: lines for people.
+        @param found: the same for programs.
+        """
+        for line in [json.dumps(found)] if self._asJSON else words:
+            self._print(line)
 
     def _event(self, words: str, **details: object) -> None:
         line = json.dumps(details) if self._asJSON else f"{self._name}: {words}"

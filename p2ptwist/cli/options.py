@@ -10,9 +10,11 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from p2ptwist import __version__
+from p2ptwist.core.address import HostPort
 
 DEFAULT_SERVICE = "pipe"
 PING_INTERVAL = 1.0  # seconds
+STUN_PORT = 3478  # RFC 8489 section 18.6
 
 _DESCRIPTION = """\
 Talk to programs behind NATs by their peer IDs: encrypted, authenticated, directly where possible.
@@ -43,6 +45,12 @@ Measure the round trip to a peer that listens, once a second, and say over which
 the rendezvous node at first, direct as soon as there is a way.
 """
 
+_DOCTOR = """\
+Find out within five seconds how this machine reaches others: what the NATs before it do, whether
+routers map ports, and which kinds of peers will be direct.  With a PEER-ID: call that peer, which
+has to listen, and say of the attempt all that happens.  See docs/doctor.md.
+"""
+
 _ID = """\
 Print the peer ID of the identity, which others connect to.  The key is made if there is none.
 """
@@ -61,6 +69,18 @@ def _count(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number of at least 1")
     return int(text)
+
+
+def _server(text: str) -> HostPort:
+    """
+    @return: host and port of C{HOST}, C{HOST:PORT} or C{[IPV6]:PORT}.
+    """
+    host, colon, port = text.rpartition(":")
+    if not colon or text.endswith("]"):
+        host, port = text, str(STUN_PORT)
+    if not host or not port.isdecimal() or not 0 < int(port) < 65536:
+        raise argparse.ArgumentTypeError(f"{text!r} is not HOST:PORT")
+    return host.strip("[]"), int(port)
 
 
 def _file(text: str) -> str:
@@ -145,6 +165,23 @@ def makeParser() -> argparse.ArgumentParser:
     ping = add("ping", "measure the round trip to a peer, and see its path", _PING)
     _peer(ping)
     ping.add_argument("--count", type=_count, metavar="N", help="end after so many replies")
+    doctor = add("doctor", "find out what the NATs here do, or why a peer is relayed", _DOCTOR)
+    doctor.add_argument(
+        "peer", metavar="PEER-ID", nargs="?", help="trace a connection to that peer"
+    )
+    doctor.add_argument(
+        "--stun",
+        action="append",
+        default=[],
+        type=_server,
+        metavar="HOST:PORT",
+        help="a STUN server to ask as well as those of the nodes; may be repeated",
+    )
+    doctor.add_argument(
+        "--lifetime",
+        action="store_true",
+        help="find out as well how long mappings live, which takes some minutes",
+    )
     return parser
 
 

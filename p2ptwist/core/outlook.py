@@ -83,10 +83,16 @@ def wayTo(kind: PeerKind, here: Situation) -> Way | None:
     if here.udp is None:
         return None
     if not here.udp or kind is PeerKind.NO_UDP:
-        steady = here.behavior.tcpMapping is NATMapping.ENDPOINT_INDEPENDENT
-        return Way.TCP if steady or here.public else Way.RELAYED
+        return _wayOverTCP(here)
     local = _OTHERS[PeerKind.REACHABLE] if here.mapped else here.behavior
     return _wayOverUDP(local, _OTHERS[kind])
+
+
+def _wayOverTCP(here: Situation) -> Way | None:
+    mapping = here.behavior.tcpMapping
+    if here.public or mapping is NATMapping.ENDPOINT_INDEPENDENT:
+        return Way.TCP
+    return None if mapping is None else Way.RELAYED
 
 
 def _wayOverUDP(local: NATBehavior, remote: NATBehavior) -> Way | None:
@@ -148,9 +154,15 @@ def verdict(here: Situation) -> str:
 
 
 def _verdictWithoutUDP(here: Situation) -> str:
-    if wayTo(PeerKind.NO_UDP, here) is Way.TCP:
+    way = wayTo(PeerKind.NO_UDP, here)
+    if way is Way.TCP:
         return (
             "UDP is blocked here: connections begin relayed, and become direct over TCP with "
             "peers whose routers allow it."
+        )
+    if way is None:
+        return (
+            "UDP is blocked here: connections work, but begin relayed; whether they become direct "
+            "over TCP could not be found out."
         )
     return "UDP is blocked here: connections work, but are relayed."

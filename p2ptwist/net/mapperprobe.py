@@ -5,11 +5,13 @@ What each port mapping protocol of this host's routers would do, for reports.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from random import Random
 from typing import Any
 
-from twisted.internet.defer import Deferred, DeferredList, gatherResults
+from twisted.internet.defer import Deferred, gatherResults
 
+from p2ptwist.errors import PortMappingError
 from p2ptwist.net.mappedport import MapperReport
 from p2ptwist.net.portmapping import MAPPERS, PortMappings
 from p2ptwist.net.uplink import MapperFactory
@@ -52,7 +54,7 @@ def probeMappers(
         )
         for mapper, port in zip(mappers, ports, strict=True)
     ]
-    gathered: Deferred[list[tuple[MapperReport, ...]]] = gatherResults(probes)
+    gathered: Deferred[list[tuple[MapperReport, ...]]] = gatherResults(probes, consumeErrors=True)
     return gathered.addCallback(lambda reports: sum(reports, ()))
 
 
@@ -71,7 +73,8 @@ async def _probe(
     mappings.seen(seen)
     mappings.startService()
     try:
-        await DeferredList([mappings.map("udp", port)], consumeErrors=True)
+        with suppress(PortMappingError):
+            await mappings.map("udp", port)
         await mappings.whenSettled()
         reports = mappings.reports()
         told(reports)

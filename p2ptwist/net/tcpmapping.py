@@ -15,8 +15,12 @@ from twisted.internet.defer import Deferred, DeferredList
 from p2ptwist.core.address import HostPort
 from p2ptwist.core.nat import NATMapping
 from p2ptwist.core.nattests.mapping import inferMapping
+from p2ptwist.core.nattests.servers import testServer
+from p2ptwist.net.latch import Latch
 from p2ptwist.net.tcpobserve import Observation
 from p2ptwist.net.tcpport import TCPPort
+
+_ROUND = 1.5  # seconds: a connection, of which one packet may be lost, and an answer
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +45,7 @@ def discoverTCPMapping(
     randomBytes: Callable[[int], bytes] = os.urandom,
 ) -> Deferred[TCPFindings]:
     """
-    Find out how TCP is mapped, in two seconds at most.
+    Find out how TCP is mapped, in three seconds at most.
 
     @param reactor: provides C{IReactorTCP} and C{IReactorTime}.
     @param hosts: this host's addresses.
@@ -62,19 +66,68 @@ async def _discover(
 ) -> TCPFindings:
     port = TCPPort(reactor, hosts, interface)
     port.listen(lambda: None)
-    observations: list[Observation] = []
+    asking = _Asking(reactor, port, randomBytes)
     try:
-        usable = [server for server in dict.fromkeys(servers) if port.speaks(server[0])]
-        observations += [Observation(reactor, port, each, randomBytes) for each in usable]
-        waiting = [observation.whenSeen() for observation in observations]
-        outcomes = await DeferredList(waiting, consumeErrors=True)
-        seen = {
-            server: address
-            for server, (answered, address) in zip(usable, outcomes, strict=True)
-            if answered
-        }
+        await asking.ask([server for server in dict.fromkeys(servers) if port.speaks(server[0])])
+        # Those that are not known from UDP.
+        await asking.ask(asking.alternates())
     finally:
-        for observation in observations:
-            observation.close()
+        asking.close()
         await port.close()
-    return TCPFindings(inferMapping(seen), tuple(dict.fromkeys(seen.values())))
+    return TCPFindings(inferMapping(asking.seen), tuple(dict.fromkeys(asking.seen.values())))
+
+
+class _Asking:
+    """
+    One port's questions.
+
+    @ivar seen: what the servers that answered saw.
+    """
+
+    def __init__(self, reactor: Any, port: TCPPort, randomBytes: Callable[[int], bytes]) -> None:
+        self.seen: dict[HostPort, HostPort] = {}
+        self._reactor = reactor
+        self._port = port
+        self._randomBytes = randomBytes
+        self._observations: dict[HostPort, Observation] = {}
+
+    async def ask(self, servers: Sequence[HostPort]) -> None:
+        """
+        Ask servers at the same time, and wait until all have answered, or for L{_ROUND}.
+        """
+        over: Latch[None] = Latch()
+        waiting = DeferredList([self._ask(each) for each in servers], consumeErrors=True)
+        waiting.addBoth(lambda _: over.settle(None))
+        timer = self._reactor.callLater(_ROUND, over.settle, None)
+        try:
+            await over.when()
+        finally:
+            if timer.active():
+                timer.cancel()
+
+    def alternates(self) -> list[HostPort]:
+        """
+        @return: the other addresses of the first server that has any, as far as they were not asked
+            yet.
+        """
+        answered = (testServer(each, self._observations[each].other) for each in self.seen)
+        server = next((each for each in answered if each.hasAlternate), None)
+        if server is None:
+            return []
+        return [each for each in server.alternates() if each not in self._observations]
+
+    def close(self) -> None:
+        """
+        Close every connection.
+        """
+        for observation in self._observations.values():
+            observation.close()
+
+    def _ask(self, server: HostPort) -> Deferred[None]:
+        observation = Observation(self._reactor, self._port, server, self._randomBytes)
+        self._observations[server] = observation
+
+        def saw(address: HostPort) -> None:
+            self.seen[server] = address
+
+        return observation.whenSeen().addCallback(saw)

@@ -15,7 +15,7 @@ from twisted.python.failure import Failure
 
 from p2ptwist.core.address import HostPort, formatAddress
 from p2ptwist.core.errors import MalformedDatagram
-from p2ptwist.core.stun.binding import bindingRequest, reflexiveAddress
+from p2ptwist.core.stun.binding import bindingRequest, otherAddress, reflexiveAddress
 from p2ptwist.core.stun.message import (
     HEADER_LENGTH,
     MAX_MESSAGE_LENGTH,
@@ -36,7 +36,11 @@ class Observation:
     """
     One connection to a STUN server.  It stays open until it is closed, so that a NAT keeps the
     mapping.
+
+    @ivar other: what the server says its alternate address is, when it has answered.
     """
+
+    other: HostPort | None = None
 
     def __init__(
         self, reactor: Any, port: TCPPort, server: HostPort, randomBytes: Callable[[int], bytes]
@@ -80,7 +84,8 @@ class Observation:
         )
         return self._protocol
 
-    def _answered(self, address: HostPort) -> None:
+    def _answered(self, address: HostPort, other: HostPort | None) -> None:
+        self.other = other
         self._stopTimer()
         self._seen.settle(address)
 
@@ -110,7 +115,7 @@ class _Asking(Protocol):
     def __init__(
         self,
         transactionID: bytes,
-        answered: Callable[[HostPort], object],
+        answered: Callable[[HostPort, HostPort | None], object],
         gone: Callable[[], object],
     ) -> None:
         self._transactionID = transactionID
@@ -151,14 +156,14 @@ class _Asking(Protocol):
         try:
             if answer is None:
                 raise MalformedDatagram("an answer that is too long")
-            address = _read(decode(answer), self._transactionID)
+            address, other = _read(decode(answer), self._transactionID)
         except MalformedDatagram:
             self.transport.abortConnection()
         else:
-            self._answered(address)
+            self._answered(address, other)
 
 
-def _read(message: Message, transactionID: bytes) -> HostPort:
+def _read(message: Message, transactionID: bytes) -> tuple[HostPort, HostPort | None]:
     if message.messageClass is not MessageClass.SUCCESS or message.transactionID != transactionID:
         raise MalformedDatagram("not an answer to this request")
-    return reflexiveAddress(message)
+    return reflexiveAddress(message), otherAddress(message)

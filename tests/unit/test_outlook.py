@@ -88,11 +88,14 @@ class OutlookTests(SynchronousTestCase):
         for here, way in (
             (Situation(False, HOME), Way.TCP),
             (Situation(False, UNKNOWN, public=True), Way.TCP),
-            (Situation(False, UNKNOWN), Way.RELAYED),
+            (Situation(False, NATBehavior(tcpMapping=SYMMETRIC)), Way.RELAYED),
         ):
             self.assertEqual(set(outlook(here).values()), {way})
             self.assertIn("UDP is blocked", verdict(here))
             self.assertEqual("TCP" in verdict(here), way is Way.TCP)
+        unknown = Situation(False, UNKNOWN)
+        self.assertEqual(set(outlook(unknown).values()), {None})
+        self.assertIn("could not be found out", verdict(unknown))
         self.assertIs(wayTo(PeerKind.NO_UDP, Situation(True, HOME)), Way.TCP)
 
     def test_words(self) -> None:
