@@ -20,7 +20,7 @@ from tests.kernel.lab.laboratory import Laboratory, Place, PublicHost
 from tests.kernel.lab.namespace import LaboratoryError
 from tests.kernel.lab.nat import BEHAVIOURS
 from tests.kernel.lab.once import once
-from tests.kernel.lab.peers import ALTERNATE, START, STUN, startNode
+from tests.kernel.lab.peers import ALTERNATE, START, STUN, startNode, startPlainNode
 from tests.kernel.lab.process import Program
 
 # How many programs measure at the same time: two cores start no more in the time that they have.
@@ -168,6 +168,29 @@ def _lifetimes() -> dict[str, float | None]:
         }
 
 
+@once
+def _twoNodes() -> dict[Mapping, list[Facts]]:
+    """
+    @return: what is found with two nodes that have one address of each family: for IPv4, and IPv6.
+    """
+    with Laboratory() as laboratory:
+        nodes = [laboratory.publicHost(name, ipv6=True) for name in ("node1", "node2")]
+        for node in nodes:
+            startPlainNode(node)
+        groups = [",".join(node.addresses[index] for node in nodes) for index in (0, 2)]
+        nats = [NAT(), NAT(mapping=_APD, allocation=Allocation.SEQUENTIAL)]
+        probes = {
+            nat.mapping: laboratory.site(f"site{number}", nat, ipv6=True)
+            .host(f"host{number}")
+            .probe("nattests", *groups)
+            for number, nat in enumerate(nats)
+        }
+        return {
+            mapping: [factsOf(probe, number) for number in range(len(groups))]
+            for mapping, probe in probes.items()
+        }
+
+
 def expected(nat: NAT) -> Facts:
     """
     @return: what is to be found out; the words are the same on purpose.
@@ -242,6 +265,36 @@ class EveryNATTests(unittest.SynchronousTestCase):
         """
         seconds = [facts["seconds"] for found in _everyNAT().values() for facts in found]
         self.assertLess(sorted(seconds)[len(seconds) // 2], 5.0)
+
+
+class TwoNodesTests(unittest.SynchronousTestCase):
+    """
+    What two nodes of one address each can tell.
+    """
+
+    def test_ipv4(self) -> None:
+        """
+        That a mapping is independent, or that it is not; ports and their step; no filter.
+        """
+        independent, dependent = _twoNodes()[_EI][0], _twoNodes()[_APD][0]
+        self.assertEqual(independent["mapping"], "endpoint-independent")
+        self.assertEqual(len(independent["addresses"]), 1)
+        self.assertEqual(independent["allocation"], "preserving")
+        self.assertIsNone(dependent["mapping"])
+        self.assertEqual(len(dependent["addresses"]), 2)
+        self.assertEqual((dependent["allocation"], dependent["step"]), ("sequential", 1))
+        for facts in (independent, dependent):
+            self.assertEqual(facts["tcpMapping"], "endpoint-independent")
+            self.assertIsNone(facts["filtering"])
+
+    def test_ipv6(self) -> None:
+        """
+        IPv6 is not translated.
+        """
+        for _, facts in _twoNodes().values():
+            self.assertEqual(facts["mapping"], "endpoint-independent")
+            self.assertEqual(facts["tcpMapping"], "endpoint-independent")
+            self.assertEqual(facts["allocation"], "preserving")
 
 
 class LifetimeTests(unittest.SynchronousTestCase):
