@@ -40,6 +40,10 @@ _CONNECTION_WINDOW = 16 * 1024 * 1024
 _MESSAGES_WAITING = 64 * 1024
 # The timers that may be due before that for repetition: to pace, to acknowledge, and for a loss.
 _TIMERS = 4
+# Repetitions in vain, and bytes under way, above which only QUIC's own clock makes more: each makes
+# it wait twice as long for the next, and two datagrams out of many help nobody.
+_REPEATED = 6
+_REPEAT_LIMIT = 12_000  # RFC 9002 section 7.2: the initial window
 _ED25519 = 0x0807  # the signature scheme; RFC 8446 section 4.2.3
 
 _prepared: list[bool] = []
@@ -276,7 +280,14 @@ class QUIC:
             deadline = self.deadline()
             if before is None or deadline is None or self.unanswered(now) != before:
                 return
+            if before >= _REPEATED or self._inFlight() > _REPEAT_LIMIT:
+                return
             self.handleTimeout(max(now, deadline))
+
+    def _inFlight(self) -> int:
+        core = getattr(self._connection, "_core", None)
+        count: int = getattr(core, "bytes_in_flight", 0)
+        return count
 
     def abort(self, stream: int, code: int) -> None:
         """

@@ -36,6 +36,7 @@ class PathWatch:
         "_check",
         "_clock",
         "_doubt",
+        "_given",
         "_late",
         "_repeat",
         "_repeatedAt",
@@ -67,7 +68,7 @@ class PathWatch:
         self._check = check
         self._doubt = doubt
         self._repeat = repeat
-        self._late = False
+        self._late = self._given = False
         self._suspectedAt = self._repeatedAt = float("-inf")
         self._call: IDelayedCall | None = None
 
@@ -158,23 +159,28 @@ class PathWatch:
             if repeats >= STALLED:
                 self._suspect(now)
         else:
-            self._judge(waited, now)
+            self._judge(waited, repeats, now)
 
-    def _judge(self, waited: float, now: float) -> None:
+    def _judge(self, waited: float, repeats: int, now: float) -> None:
         """
         Something was sent so long ago, and nothing came since.
         """
         rest = self._selector.doubtTime - waited
         if rest <= _SOON:
             if not self._late:
-                self._late = True
+                self._late, self._given = True, False
                 self._suspect(now)
                 self._doubt(LINK_PATIENCE)
             rest = self._selector.trustTime - waited
         if rest > _SOON:
             self._call = self._clock.callLater(rest, self._due)
-        else:
+        elif not self._given:
+            # Once: each repetition makes QUIC wait twice as long for its own next one.
+            self._given = True
             self._repeatOverdue(now)
+        elif repeats >= STALLED:
+            # The relay does not carry either: perhaps the link died only now.
+            self._doubt(LINK_PATIENCE)
 
     def _repeatOverdue(self, now: float) -> None:
         if self._unanswered() is not None and now - self._repeatedAt >= _REPEAT_GAP:
