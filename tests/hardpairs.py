@@ -20,6 +20,8 @@ _AD = Mapping.ADDRESS_DEPENDENT
 HOME = NAT()
 # A symmetric NAT is one for TCP as well: otherwise a path over TCP comes first.
 SEQUENTIAL = NAT(mapping=_APD, tcpMapping=_APD, allocation=PortAllocation.SEQUENTIAL)
+# Others behind the same NAT open five flows a second: a browser that loads a page.
+BUSY = replace(SEQUENTIAL, backgroundFlows=5.0)
 HASHED = NAT(mapping=_APD, tcpMapping=_APD, allocation=PortAllocation.HASHED)
 BY_ADDRESS = NAT(mapping=_AD, tcpMapping=_AD, allocation=PortAllocation.RANDOM)
 RANDOM = NAT(mapping=_APD, tcpMapping=_APD, allocation=PortAllocation.RANDOM)
@@ -131,7 +133,7 @@ _UDP_ROWS = (
     Row(
         "endpoint-independent x sequential symmetric",
         "HyperDHT direct in 1 to 10 s",
-        tuple(_both("sequential", HOME, SEQUENTIAL)),
+        (*_both("sequential", HOME, SEQUENTIAL), *_both("busy sequential", HOME, BUSY)),
         95,
         limit=1.5,
     ),
@@ -152,7 +154,10 @@ _UDP_ROWS = (
     Row(
         "sequential symmetric x sequential symmetric",
         "none",
-        (Pair("two sequential", (SEQUENTIAL,), (SEQUENTIAL,)),),
+        (
+            Pair("two sequential", (SEQUENTIAL,), (SEQUENTIAL,)),
+            Pair("two busy sequential", (BUSY,), (BUSY,)),
+        ),
         90,
     ),
     Row(

@@ -75,6 +75,8 @@ class Meeting:
                 router = router.router(f"{name}i{depth}", nat)
             if nat.portMapping is not None:
                 Miniupnpd(router)
+            if nat.backgroundFlows:
+                router.host(f"{name}x").probe("background", str(nat.backgroundFlows))
         assert router is not None
         return router.host(name)
 
