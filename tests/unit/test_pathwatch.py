@@ -91,6 +91,19 @@ class WatchTests(SynchronousTestCase):
         self.clock.advance(10.0)
         self.assertEqual((len(self.checks), len(self.repeats)), (1, 1))
 
+    def test_relayDies(self) -> None:
+        """
+        When QUIC repeats in vain although the relay carries as well, the link is asked again.
+        """
+        self.send()
+        self.clock.advance(DOUBT + 0.001)
+        self.clock.advance(TRUST)
+        self.unanswered = STALLED
+        self.send()
+        self.clock.advance(DOUBT + 0.001)
+        self.assertEqual(self.doubts, [LINK_PATIENCE, LINK_PATIENCE])
+        self.assertEqual(len(self.repeats), 1)
+
     def test_revived(self) -> None:
         """
         A check of the other side on a path that was late has what waits sent again; an answer to
