@@ -198,7 +198,8 @@ class Climb:
         server = self._gear.server()
         port = self._gear.port.another()
         try:
-            port.listen()
+            if server is not None:
+                port.listen()
         except PortUnusable as error:
             _log.debug("{error}", error=error)
             server = None

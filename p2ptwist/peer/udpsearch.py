@@ -109,7 +109,7 @@ class UDPSearch:
         self._freshFirst = False
         self._closed = False
         self._attempt: Punch | None = None
-        self._opening: Deferred[None] | None = None
+        self._opening: Deferred[FreshPort] | None = None
         self._timer: IDelayedCall | None = None
 
     def call(self) -> None:
@@ -119,8 +119,7 @@ class UDPSearch:
         self._stopTimer()
         if self._attempt is not None or self._opening is not None or not self._wanted():
             return
-        if self._freshFirst:
-            self._openFresh(self._callFresh)
+        if self._freshFirst and self._openFresh(self._callFresh):
             return
         self._try(
             self._puncher.call(
@@ -183,8 +182,7 @@ class UDPSearch:
 
     def _answer(self, offer: Description) -> None:
         self._replace("a newer attempt")
-        if offer.fresh and self._puncher.gear is not None:
-            self._openFresh(lambda fresh: self._answerFresh(offer, fresh))
+        if offer.fresh and self._openFresh(lambda fresh: self._answerFresh(offer, fresh)):
             return
         self._try(
             self._puncher.answer(
@@ -208,23 +206,29 @@ class UDPSearch:
     def _silent(self) -> None:
         self._timer = None
         attempt = self._attempt
-        if attempt is not None and attempt.stalled and self._puncher.gear is not None:
+        if attempt is not None and attempt.stalled:
             self._openFresh(self._callFresh)
 
-    def _openFresh(self, use: Callable[[FreshPort], None]) -> None:
-        assert self._puncher.gear is not None
+    def _openFresh(self, use: Callable[[FreshPort], None]) -> bool:
+        """
+        Open a fresh port, and begin an attempt from it.
+
+        @return: whether that is under way; if not, there is only the port that all use.
+        """
+        if self._puncher.gear is None:
+            return False
         try:
-            opening = openFresh(self._puncher.gear, self._local.candidates())
+            self._opening = openFresh(self._puncher.gear, self._local.candidates())
         except PortUnusable:
-            return  # the attempt under way goes on
+            return False
 
         def opened(fresh: FreshPort) -> None:
             self._opening = None
             self._replace("a newer attempt")
             use(fresh)
 
-        self._opening = opening.addCallback(opened)
-        self._opening.addErrback(lambda _: None)  # canceled
+        self._opening.addCallbacks(opened, lambda _: None)  # else it was canceled
+        return True
 
     def _callFresh(self, fresh: FreshPort) -> None:
         self._try(
@@ -254,6 +258,7 @@ class UDPSearch:
     def _open(self, punch: Punch) -> None:
         if punch is self._attempt:
             self._attempt = None
+            self._replace("there is a path")
             self._stopTimer()
             self._freshFirst = punch.outlet.fresh
             self._opened(punch)
