@@ -16,12 +16,14 @@ class Prelude:
     whether the caller is admitted: an early offer asks that, and so does the proof after it.
     """
 
-    __slots__ = ("_decision", "_signals")
+    __slots__ = ("_admits", "_decision", "_signals")
 
-    def __init__(self, calling: bool) -> None:
+    def __init__(self, calling: bool, admits: Callable[[], bool]) -> None:
         """
         @param calling: whether this side calls; who is called says nothing before it is asked.
+        @param admits: asks the application whether the caller is admitted.
         """
+        self._admits = admits
         self._signals: list[bytes] | None = [] if calling else None
         self._decision: bool | None = None
 
@@ -52,11 +54,10 @@ class Prelude:
         signals, self._signals = self.signals, None
         return signals
 
-    def decide(self, ask: Callable[[], bool]) -> bool:
+    def admits(self) -> bool:
         """
-        @param ask: asks the application, once.
-        @return: whether the caller is admitted.
+        @return: whether the caller is admitted; the application is asked once.
         """
         if self._decision is None:
-            self._decision = ask()
+            self._decision = self._admits()
         return self._decision

@@ -72,6 +72,7 @@ class Session:
     @ivar calling: whether this side called.
     @ivar carrier: what moves the datagrams; set by whoever makes the session.
     @ivar prelude: what was said before the other side had proved itself.
+    @ivar roundTrip: L{QUIC.roundTrip}.
     """
 
     carrier: Carrier
@@ -95,7 +96,8 @@ class Session:
         self._admission = admission
         self._owner = owner
         self.calling = isinstance(admission, CallerAdmission)
-        self.prelude = Prelude(self.calling)
+        self.roundTrip = quic.roundTrip
+        self.prelude = Prelude(self.calling, lambda: owner.admits(self))
         self._control = ControlDecoder()
         # What QUIC may have to keep of a caller that nobody knows, holes included.
         self._early = None if self.calling else EarlyCredit(EARLY_DATAGRAM_LIMIT)
@@ -109,8 +111,6 @@ class Session:
         self._limit: IDelayedCall | None = clock.callLater(HANDSHAKE_LIMIT, self._late)
         self._vigil = Vigil(clock, quic.isSettled, self.nudge, self._lulled, self.lose)
         self._ended = False
-
-    # What whoever made it sees.
 
     @property
     def peerID(self) -> str:
@@ -133,12 +133,6 @@ class Session:
         """
         return self._admission.state is AdmissionState.ADMITTED
 
-    def roundTrip(self) -> float | None:
-        """
-        @return: as L{QUIC.roundTrip}.
-        """
-        return self._quic.roundTrip()
-
     @property
     def unsent(self) -> bool:
         """
@@ -155,7 +149,7 @@ class Session:
         @param offered: the signals of the caller's early offer, which proves the caller as well.
         """
         self._sendControl()
-        if offered and self.prelude.decide(lambda: self._owner.admits(self)):
+        if offered and self.prelude.admits():
             for data in offered:
                 self.carrier.signalReceived(data)
         self._flush()
@@ -351,7 +345,7 @@ class Session:
         self._sendControl()
 
     def _decide(self, admission: CalledAdmission) -> None:
-        if not self.prelude.decide(lambda: self._owner.admits(self)):
+        if not self.prelude.admits():
             raise SessionViolation(CloseCode.NOT_ADMITTED, CloseCode.NOT_ADMITTED.text)
         kept = admission.admit()
         self._stopLimit()

@@ -211,7 +211,7 @@ class PreludeTests(SynchronousTestCase):
         """
         A caller's signals are kept until the handshake is over; of many the first and the last.
         """
-        prelude = Prelude(True)
+        prelude = Prelude(True, lambda: True)
         for number in range(SIGNAL_COUNT + 5):
             self.assertTrue(prelude.hold(b"%d" % number))
         kept = [*range(SIGNAL_COUNT - 1), SIGNAL_COUNT + 4]
@@ -224,12 +224,13 @@ class PreludeTests(SynchronousTestCase):
         """
         Who is called keeps nothing, and asks its application once.
         """
-        prelude, asked = Prelude(False), []
+        asked = []
 
         def ask() -> bool:
             asked.append(1)
             return True
 
+        prelude = Prelude(False, ask)
         self.assertFalse(prelude.hold(b"signal"))
-        self.assertEqual([prelude.decide(ask), prelude.decide(ask)], [True, True])
+        self.assertEqual([prelude.admits(), prelude.admits()], [True, True])
         self.assertEqual(len(asked), 1)

@@ -9,8 +9,7 @@ peer, or from another one.
 state           the caller takes                      the called side takes
 ==============  ====================================  ====================================
 C{UNCERTIFIED}  nothing                               (is never in this state)
-C{UNPROVED}     challenge: answers with the proof;    proof: checks it
-                signal: passed on
+C{UNPROVED}     challenge: proves; signal: passed on  proof: checks it
 C{UNDECIDED}    admitted; signal: passed on           signal, grant: kept until it decides
 C{ADMITTED}     signal, grant: passed on              signal, grant: passed on
 C{ENDED}        nothing; all is dropped               nothing; all is dropped
