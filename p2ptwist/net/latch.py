@@ -34,7 +34,7 @@ class Latch(Generic[T]):
         self.settled = False
         self._abandoned = abandoned
         # Nobody, as a rule, and latches are many.
-        self._waiting: list[Deferred[T]] | None = None
+        self._waiting: list[Deferred[T] | Callable[[T | Failure], object]] | None = None
         self._result: T | Failure | None = None
 
     def when(self) -> Deferred[T]:
@@ -47,10 +47,25 @@ class Latch(Generic[T]):
                 return fail(self._result)
             return succeed(self._result)  # type: ignore[arg-type]
         waiting: Deferred[T] = Deferred(self._cancelled)
+        self._wait(waiting)
+        return waiting
+
+    def tell(self, callback: Callable[[T | Failure], object]) -> None:
+        """
+        Have C{callback} called with the result, at once if there is one: as a Deferred does it that
+        nobody cancels and nobody waits for in vain, in a fifth of its memory.
+
+        @param callback: must not raise.
+        """
+        if self.settled:
+            callback(self._result)  # type: ignore[arg-type]
+        else:
+            self._wait(callback)
+
+    def _wait(self, waiting: Deferred[T] | Callable[[T | Failure], object]) -> None:
         if self._waiting is None:
             self._waiting = []
         self._waiting.append(waiting)
-        return waiting
 
     def settle(self, result: T | Failure) -> None:
         """
@@ -62,7 +77,9 @@ class Latch(Generic[T]):
         self._result = result
         waiting, self._waiting = self._waiting, None
         for each in waiting or ():
-            if not each.called:  # one that an earlier one cancelled
+            if not isinstance(each, Deferred):
+                each(result)
+            elif not each.called:  # one that an earlier one cancelled
                 each.callback(result)  # a Failure starts the errbacks
 
     def _cancelled(self, waiting: Deferred[T]) -> None:

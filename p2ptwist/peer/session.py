@@ -167,6 +167,12 @@ class Session:
         """
         return self._over.when()
 
+    def tellOver(self, callback: Callable[[object], object]) -> None:
+        """
+        Have C{callback} called with the reason when the session is over: L{whenOver}, smaller.
+        """
+        self._over.tell(callback)
+
     def receive(self, datagrams: Sequence[bytes]) -> None:
         """
         Take datagrams that came, on whatever path.

@@ -310,7 +310,7 @@ class Sessions:
             reach.opener,
         )
         session.whenReady().addCallbacks(self._ready, lambda _: None)
-        session.whenOver().addCallback(self._over, held)
+        session.tellOver(partial(self._over, held))
         return held
 
     def _relay(self, held: _Held, datagrams: Sequence[bytes]) -> None:
@@ -355,7 +355,7 @@ class Sessions:
             if crossed.peerKey == session.peerKey and crossed.calling and crossed is not former:
                 crossed.lose("the calls crossed, and the other one stands", CloseCode.REPLACED.word)
 
-    def _over(self, reason: Exception, held: _Held) -> None:
+    def _over(self, held: _Held, reason: object) -> None:
         session = held.session
         self._stopGrace(held)
         self._held.pop((session.peerKey, session.name), None)

@@ -120,6 +120,27 @@ class LatchTests(SynchronousTestCase):
         self.assertIsNone(self.successResultOf(first))
         self.assertEqual(self.abandoned, 0)
 
+    def test_tell(self) -> None:
+        """
+        A callback is called in its turn among those who wait, or at once; it is told of failures as
+        of results.
+        """
+        told: list[object] = []
+        self.latch.tell(told.append)
+        waiting = self.latch.when()
+        self.latch.tell(told.append)
+        waiting.cancel()
+        self.failureResultOf(waiting, CancelledError)
+        self.assertEqual((told, self.abandoned), ([], 0))
+        self.latch.settle(1)
+        self.latch.tell(told.append)
+        self.assertEqual(told, [1, 1, 1])
+        failed: Latch[int] = Latch()
+        failed.tell(told.append)
+        failure = Failure(ValueError())
+        failed.settle(failure)
+        self.assertIs(told[-1], failure)
+
     def test_settleWhileSettling(self) -> None:
         """
         A second result that a callback makes is late, too.
