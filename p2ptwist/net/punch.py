@@ -30,6 +30,7 @@ from p2ptwist.core.nat import NATBehavior
 from p2ptwist.core.stun.message import Message, anySTUN, isSTUN
 from p2ptwist.errors import PathLost
 from p2ptwist.interfaces import IBatchPathReceiver, IPathReceiver
+from p2ptwist.net.attempts import AttemptOpened, SignalTaken, noteSent, noteTaken, tell
 from p2ptwist.net.climb import Gear
 from p2ptwist.net.datagramport import DatagramPort
 from p2ptwist.net.expedition import Expedition
@@ -257,6 +258,7 @@ class Punch:
         """
         Take a signal that was decoded already.
         """
+        tell(self._routes.observer, SignalTaken(self.session, signal))
         if isinstance(signal, Stand | Busy):
             if self._expedition is not None:
                 self._expedition.hear(signal)
@@ -349,6 +351,8 @@ class Punch:
         @return: whether it was this session's, and authentic.
         """
         taken = self._agent.receiveMessage(message, length, address, self._clock.seconds())
+        if taken and self._routes.observer is not None:
+            noteTaken(self._routes.observer, self.session, message, address)
         self._pump.drain()
         return taken
 
@@ -417,6 +421,8 @@ class Punch:
             self._pump.drain()
 
     def _transmit(self, data: bytes, address: HostPort) -> None:
+        if self._routes.observer is not None:
+            noteSent(self._routes.observer, self.session, data, address)
         self._routes.sends(self, address)
         self.outlet.send(data, address)
 
@@ -441,6 +447,7 @@ class Punch:
         elif isinstance(event, PathOpened):
             self.openedAfter = self._clock.seconds() - self._startedAt
             self._stopClimbing()
+            tell(self._routes.observer, AttemptOpened(self.session, event.remote))
             self._opened.settle(self)
         elif isinstance(event, PathMoved):
             if self._receiver is not None:

@@ -28,6 +28,7 @@ from p2ptwist.core.ice.signal import (
 )
 from p2ptwist.core.nat import NATBehavior
 from p2ptwist.core.stun.message import Message, MessageClass, anySTUN, decode, isSTUN
+from p2ptwist.net.attempts import AttemptBegun, AttemptOver, Observer, SignalSent, tell
 from p2ptwist.net.climb import Gear
 from p2ptwist.net.datagramport import DatagramPort
 from p2ptwist.net.outlet import WriteMany
@@ -78,6 +79,17 @@ class Puncher:
 
     def __len__(self) -> int:
         return len(self._routes)
+
+    @property
+    def observer(self) -> Observer | None:
+        """
+        Who is told of all that attempts do (L{p2ptwist.net.attempts}); C{None} for nobody.
+        """
+        return self._routes.observer
+
+    @observer.setter
+    def observer(self, observer: Observer | None) -> None:
+        self._routes.observer = observer
 
     def call(
         self,
@@ -205,6 +217,8 @@ class Puncher:
         climbs: bool,
         port: DatagramPort | None,
     ) -> Punch:
+        if self.observer is not None:
+            sendSignal = _observed(self.observer, agent, sendSignal)
         punch = Punch(
             self._routes,
             agent,
@@ -214,6 +228,8 @@ class Puncher:
             self._writeMany,
             self._adopted,
         )
+        if self.observer is not None:
+            punch.whenOver().addCallback(_tellOver, self.observer, agent.session)
         if port is not None:
             self._adopted(port)
             punch.outlet.useFresh(port)
@@ -249,6 +265,27 @@ class Puncher:
             return None
         fragments = userNameFragments(message)
         return None if fragments is None else self._routes.named(fragments[0])
+
+
+def _observed(
+    observer: Observer, agent: Agent, sendSignal: Callable[[bytes], object]
+) -> Callable[[bytes], object]:
+    """
+    Tell that an attempt begins.
+
+    @return: what sends its signals, and tells of them.
+    """
+    tell(observer, AttemptBegun(agent.session, "udp", agent.controlling))
+
+    def send(data: bytes) -> None:
+        tell(observer, SignalSent(agent.session, decodeSignal(data)))
+        sendSignal(data)
+
+    return send
+
+
+def _tellOver(reason: BaseException | None, observer: Observer, session: bytes) -> None:
+    tell(observer, AttemptOver(session, str(reason)))
 
 
 def _requireOffer(offer: bytes | Signal) -> Signal:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 from p2ptwist.core.address import HostPort
+from p2ptwist.net.attempts import Observer
 
 # Addresses of one session that datagrams may come from: the 24 of a generation and of the one
 # before it.  What was not sent to for longest is forgotten first.
@@ -33,7 +34,11 @@ class _Entry:
 class Routes(Generic[SessionT]):
     """
     The sessions of one port: by the addresses that they send to, and by their user name fragments.
+
+    @ivar observer: whom they tell of all that they do; C{None} for nobody.
     """
+
+    observer: Observer | None = None
 
     def __init__(self) -> None:
         self._entries: dict[SessionT, _Entry] = {}

@@ -33,6 +33,18 @@ from p2ptwist.core.tcppath.opening import (
 )
 from p2ptwist.core.tcppath.signal import Offer, TCPCandidate, decodeSignal, encodeSignal
 from p2ptwist.errors import PathLost, PeerUnreachable, PortUnusable, PunchFailed
+from p2ptwist.net.attempts import (
+    AttemptBegun,
+    AttemptOpened,
+    AttemptOver,
+    Connected,
+    Dialed,
+    DialFailed,
+    Observer,
+    SignalSent,
+    SignalTaken,
+    tell,
+)
 from p2ptwist.net.hostaddresses import hostAddresses
 from p2ptwist.net.latch import Latch
 from p2ptwist.net.tcpframes import FramedConnection
@@ -51,7 +63,10 @@ class TCPOpener:
     Makes TCP paths.
 
     @ivar servers: STUN servers over TCP, literal addresses; may be set anew for later attempts.
+    @ivar observer: who is told of all that attempts do; C{None} for nobody.
     """
+
+    observer: Observer | None = None
 
     def __init__(
         self,
@@ -118,6 +133,7 @@ class TCPOpener:
             TCPPort(self._reactor, hostAddresses(self._reactor), self._interface),
             sendSignal,
             self._track,
+            self.observer,
         )
         self._track(opening)
         opening.start(self.servers, self._randomBytes)
@@ -142,6 +158,7 @@ class TCPOpening:
         port: TCPPort,
         sendSignal: Callable[[bytes], object],
         track: Callable[[TCPPath], object],
+        observer: Observer | None,
     ) -> None:
         """
         Use L{TCPOpener.call} and L{TCPOpener.answer}.
@@ -152,6 +169,8 @@ class TCPOpening:
         self._port = port
         self._sendSignal = sendSignal
         self._track = track
+        self._observer = observer
+        tell(observer, AttemptBegun(machine.session, "tcp", machine.controlling))
         self._startedAt = reactor.seconds()
         self._connections: dict[int, FramedConnection] = {}
         self._numbers = 0
@@ -201,6 +220,7 @@ class TCPOpening:
         except MalformedDatagram:
             self.malformed += 1
             return
+        tell(self._observer, SignalTaken(self.session, signal))
         self._machine.receiveSignal(signal, self._reactor.seconds())
         self._drain()
 
@@ -254,6 +274,7 @@ class TCPOpening:
         self._connections[number] = connection
         connection.receive = lambda frames: self._framesReceived(number, frames)
         connection.lost = lambda: self._lost(number)
+        tell(self._observer, Connected(self.session, connection.peer, dialed))
         self._machine.connected(number, connection.peer, dialed, self._reactor.seconds())
         self._drain()
 
@@ -276,6 +297,7 @@ class TCPOpening:
     def _dial(self, address: HostPort) -> None:
         def failed(reason: Failure) -> None:
             early = not reason.check(TwistedTimeoutError)
+            tell(self._observer, DialFailed(self.session, address, early))
             self._machine.dialFailed(address, early, self._reactor.seconds())
             self._drain()
 
@@ -283,6 +305,7 @@ class TCPOpening:
             return FramedConnection(self._reactor, lambda each: self._made(each, dialed=True))
 
         if self._port.speaks(address[0]):
+            tell(self._observer, Dialed(self.session, address))
             self._port.dial(address, build, failed, DIAL_TIMEOUT)
 
     def _drain(self) -> None:
@@ -301,6 +324,7 @@ class TCPOpening:
 
     def _do(self, event: Event) -> None:
         if isinstance(event, Say):
+            tell(self._observer, SignalSent(self.session, event.signal))
             self._tell(lambda: self._sendSignal(encodeSignal(event.signal)))
         elif isinstance(event, Dial):
             self._dial(event.address)
@@ -341,6 +365,7 @@ class TCPOpening:
         if self._over:
             return
         self._over = True
+        self._tellResult(result)
         self._rearm()
         connections, self._connections = self._connections, {}
         for connection in connections.values():
@@ -350,6 +375,12 @@ class TCPOpening:
         self._port.close().addCallback(self._gone.settle)
         self._ended.settle(result.value if isinstance(result, Failure) else None)
         self._opened.settle(result)
+
+    def _tellResult(self, result: TCPPath | Failure) -> None:
+        if isinstance(result, TCPPath):
+            tell(self._observer, AttemptOpened(self.session, result.remote))
+        else:
+            tell(self._observer, AttemptOver(self.session, result.getErrorMessage()))
 
     def _rearm(self) -> None:
         deadline = None if self._over else self._machine.deadline()

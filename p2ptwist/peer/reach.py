@@ -19,7 +19,8 @@ from p2ptwist.core.errors import LocalUsageError
 from p2ptwist.core.portmapping.grant import LOWEST_PORT
 from p2ptwist.errors import LinkDown, NameNotResolved, PortUnusable
 from p2ptwist.interfaces import IIdentity, IPortMapping, IWelcome
-from p2ptwist.net.climb import Gear, budgetOf
+from p2ptwist.net.attempts import Observer
+from p2ptwist.net.climb import Gear, budgetOf, memoryOf
 from p2ptwist.net.datagramport import DatagramPort
 from p2ptwist.net.hostaddresses import hostAddresses
 from p2ptwist.net.latch import Latch
@@ -80,6 +81,7 @@ class Reach:
             lambda: self._nearTTL,
             budgetOf(reactor),
             Random(randomBytes(16)),
+            memoryOf(reactor),
         )
         self.gathered: Latch[None] = Latch()
         self._reactor = reactor
@@ -106,6 +108,12 @@ class Reach:
         if not self._stopped:
             self._gathering = Deferred.fromCoroutine(self._gather(welcome))
             self._gathering.addErrback(self._gatheringFailed)
+
+    def observe(self, observer: Observer | None) -> None:
+        """
+        Have somebody told of all that attempts do from now on.
+        """
+        self.puncher.observer = self.opener.observer = observer
 
     def stop(self, reason: str) -> Deferred[None]:
         """

@@ -26,6 +26,7 @@ from p2ptwist.core.errors import LocalUsageError
 from p2ptwist.core.peerid import decodePeerID, encodePeerID
 from p2ptwist.errors import LinkDown, SessionLost
 from p2ptwist.interfaces import ILink, ILinkReceiver, IWelcome
+from p2ptwist.net.attempts import Observer
 from p2ptwist.net.latch import Latch
 from p2ptwist.net.quic import MESSAGE_LENGTH
 from p2ptwist.peer.address import PeerAddress
@@ -117,9 +118,11 @@ class PeerService(Service):
 
     @ivar peerID: what others call this peer by.
     @ivar linger: seconds that what was written has to arrive when the service stops.
+    @ivar attempts: is told of all that is done to be direct; set it before the service starts.
     """
 
     linger = LINGER
+    attempts: Observer | None = None
 
     def __init__(
         self,
@@ -184,6 +187,7 @@ class PeerService(Service):
                 "the peer is still stopping; start it when what stopService() returned has fired"
             )
         self._reach = self._makeReach()
+        self._reach.observe(self.attempts)
         self._reach.local.observe(self._sessions.addressesChanged)
         super().startService()
         for link in self._links:
