@@ -5,7 +5,7 @@ A ladder in a Twisted program: its extra sockets, its STUN requests, its timer.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from random import Random
 from weakref import WeakKeyDictionary
 
@@ -16,6 +16,7 @@ from p2ptwist.core.address import HostPort
 from p2ptwist.core.ladder.action import Action, Fire, Observe, Open, Say
 from p2ptwist.core.ladder.budget import Budget
 from p2ptwist.core.ladder.ladder import Ladder
+from p2ptwist.core.ladder.memory import PairMemory
 from p2ptwist.core.ladder.message import LadderMessage, encodeMessage
 from p2ptwist.core.ladder.volley import Shot
 from p2ptwist.errors import PortUnusable
@@ -40,6 +41,7 @@ class Gear:
         has measured it yet.
     @ivar budget: of the process.
     @ivar random: chooses the ports of sprays.
+    @ivar memory: of the process.
     """
 
     clock: IReactorTime
@@ -48,6 +50,7 @@ class Gear:
     nearTTL: Callable[[], int | None]
     budget: Budget
     random: Random
+    memory: PairMemory = field(default_factory=PairMemory)
 
     def writeNear(self, data: bytes, address: HostPort, port: DatagramPort | None = None) -> bool:
         """
@@ -61,6 +64,7 @@ class Gear:
 
 
 _budgets: WeakKeyDictionary[object, Budget] = WeakKeyDictionary()
+_memories: WeakKeyDictionary[object, PairMemory] = WeakKeyDictionary()
 
 
 def budgetOf(reactor: object) -> Budget:
@@ -68,6 +72,13 @@ def budgetOf(reactor: object) -> Budget:
     @return: the budget that everything on one reactor shares: of a process, as a rule.
     """
     return _budgets.setdefault(reactor, Budget())
+
+
+def memoryOf(reactor: object) -> PairMemory:
+    """
+    @return: what everything on one reactor remembers of pairs of networks: a process, as a rule.
+    """
+    return _memories.setdefault(reactor, PairMemory())
 
 
 @dataclass(frozen=True, slots=True)

@@ -82,7 +82,7 @@ class Side:
             say=lambda data: self.host.callLater(RELAYED, self.hear, data),
             over=self.over,
         )
-        self.climb = Climb(gear, climber, Ladder(SESSION, controlling, budget, random))
+        self.climb = Climb(gear, climber, Ladder(SESSION, controlling, budget, random, gear.memory))
         self.client = STUNClient(host, self.port.write)
         self.port.addConsumer(self.client.datagramReceived)
         self.port.addConsumer(lambda data, address: self.receive(self.port, data, address))

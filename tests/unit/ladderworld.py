@@ -12,6 +12,7 @@ from p2ptwist.core.address import HostPort
 from p2ptwist.core.ladder.action import Action, Fire, Observe, Open, Over, Say
 from p2ptwist.core.ladder.budget import Budget
 from p2ptwist.core.ladder.ladder import Ladder
+from p2ptwist.core.ladder.memory import PairMemory
 from p2ptwist.core.ladder.message import LadderMessage, decodeMessage, encodeMessage
 from p2ptwist.core.ladder.posture import Posture, postureOf
 from p2ptwist.core.ladder.volley import (
@@ -93,11 +94,14 @@ class Side:
         seed: int,
         others: float = 0.0,
         budget: Budget | None = None,
+        memory: PairMemory | None = None,
     ) -> None:
         self.host = name
         self.behavior = behavior
         self.budget = budget or Budget()
-        self.ladder = Ladder(SESSION, controlling, self.budget, Random(seed))
+        self.ladder = Ladder(
+            SESSION, controlling, self.budget, Random(seed), memory or PairMemory()
+        )
         self.nat = CountingNAT(behavior, seed, others)
         self.fired: list[tuple[float, HostPort, HostPort]] = []
         self.near = 0

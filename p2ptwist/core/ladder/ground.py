@@ -36,6 +36,7 @@ class Ground:
     @ivar budget: of the process.
     @ivar random: chooses the ports of a spray.
     @ivar fired: how many checks were sent.
+    @ivar rung: what both sides do in the round under way; C{None} before the first.
     """
 
     def __init__(self, session: bytes, budget: Budget, random: Random) -> None:
@@ -46,11 +47,12 @@ class Ground:
         self.address: HostPort | None = None
         self.remoteHosts: Set[str] = frozenset()
         self.fired = 0
+        self.rung: Rung | None = None
         self.over = False
         self._volley: Volley | None = None
         self._actions: deque[Action] = deque()
 
-    def rung(self, number: int) -> Rung | None:
+    def rungAt(self, number: int) -> Rung | None:
         """
         @return: what both sides do in that round.
         """

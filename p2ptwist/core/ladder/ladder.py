@@ -26,8 +26,16 @@ from p2ptwist.core.address import HostPort
 from p2ptwist.core.ladder.action import Action
 from p2ptwist.core.ladder.budget import Budget
 from p2ptwist.core.ladder.ground import Ground
+from p2ptwist.core.ladder.memory import Means, Networks, PairMemory, networksOf
 from p2ptwist.core.ladder.message import LadderMessage
-from p2ptwist.core.ladder.posture import Posture, begins, postureOf
+from p2ptwist.core.ladder.posture import (
+    PREDICTION_ROUNDS,
+    Posture,
+    Rung,
+    begins,
+    postureOf,
+    rungs,
+)
 from p2ptwist.core.ladder.proposer import Proposer
 from p2ptwist.core.ladder.responder import Responder
 from p2ptwist.core.nat import NATBehavior, NATFiltering
@@ -36,20 +44,31 @@ from p2ptwist.core.nat import NATBehavior, NATFiltering
 # comes from another port than was told.
 PATIENCE = 2.0
 
+_RUNGS = (Means.PREDICTION, Means.SPRAYING)
+
 
 class Ladder:
     """
     All rounds of one punching session.  Single use.
     """
 
-    def __init__(self, session: bytes, controlling: bool, budget: Budget, random: Random) -> None:
+    def __init__(
+        self,
+        session: bytes,
+        controlling: bool,
+        budget: Budget,
+        random: Random,
+        memory: PairMemory,
+    ) -> None:
         """
         @param session: exactly 8 bytes that name the punching session.
         @param controlling: whether this side offered it.
         @param budget: of the process.
         @param random: chooses the ports of a spray.
+        @param memory: of the process.
         """
         self._controlling = controlling
+        self._memory = memory
         self._ground = Ground(session, budget, random)
         self._proposer: Proposer | None = None
         self._responder = Responder(self._ground)
@@ -60,6 +79,13 @@ class Ladder:
         How many checks were sent.
         """
         return self._ground.fired
+
+    @property
+    def rung(self) -> Rung | None:
+        """
+        The rung that is or was climbed last; C{None} when no check was sent.
+        """
+        return self._ground.rung if self._ground.fired else None
 
     @property
     def active(self) -> bool:
@@ -91,9 +117,12 @@ class Ladder:
         ground.remote, ground.remoteHosts = remote, remoteHosts
         if self._proposer is not None or address is None or ground.over:
             return
-        if begins(local, remote, self._controlling):
-            patience = PATIENCE if _mayMeet(local, remote) else 0.0
-            self._proposer = Proposer(ground, now + patience)
+        if begins(local, remote, self._controlling) and self._memory.mayClimb(self.networks, now):
+            before = self._memory.recall(self.networks)
+            patient = _mayMeet(local, remote) and before not in _RUNGS
+            skips = before is Means.SPRAYING and len(rungs(local, remote)) > 1
+            first = PREDICTION_ROUNDS if skips else 0
+            self._proposer = Proposer(ground, now + (PATIENCE if patient else 0.0), first)
 
     def stop(self, now: float) -> None:
         """
@@ -105,7 +134,9 @@ class Ladder:
         """
         Take a message of the other side, as the channel authenticated it.
         """
-        if message.session == self._ground.session and not self._ground.over:
+        if message.session != self._ground.session or self._ground.over:
+            return
+        if self._proposer is not None or self._memory.mayClimb(self.networks, now):
             self._role.receive(message, now)
 
     def observed(self, address: HostPort | None, now: float) -> None:
@@ -145,6 +176,13 @@ class Ladder:
         @return: the next thing to do.
         """
         return self._ground.pollAction()
+
+    @property
+    def networks(self) -> Networks | None:
+        """
+        The pair of networks, by their external hosts; C{None} while one is not known.
+        """
+        return networksOf(self._ground.address, self._ground.remoteHosts)
 
     @property
     def _role(self) -> Proposer | Responder:

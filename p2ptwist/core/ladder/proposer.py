@@ -32,9 +32,12 @@ class Proposer:
     One ladder's rounds, from this side.
     """
 
-    def __init__(self, ground: Ground, startAt: float) -> None:
+    def __init__(self, ground: Ground, startAt: float, first: int = 0) -> None:
+        """
+        @param first: the number of the first round.
+        """
         self._ground = ground
-        self._round = -1
+        self._round = first - 1
         self._step = _Step.WAITING
         self._due = startAt
         self._end = startAt + TIME_LIMIT
@@ -91,7 +94,7 @@ class Proposer:
 
     def _begin(self, now: float) -> None:
         ground = self._ground
-        rung = ground.rung(self._round + 1)
+        rung = ground.rungAt(self._round + 1)
         if rung is None or ground.address is None or self._round + 1 >= ROUND_LIMIT:
             ground.end(now, exhausted=True)
             return
@@ -101,6 +104,7 @@ class Proposer:
             return
         ground.cease()
         self._round += 1
+        ground.rung = rung
         if postureOf(ground.local) is Posture.AIMED:
             self._step = _Step.OBSERVING
             self._due = now + REPLY_LIMIT
@@ -115,7 +119,7 @@ class Proposer:
 
     def _take(self, reply: Stand, now: float) -> None:
         ground = self._ground
-        rung = ground.rung(self._round)
+        rung = ground.rung
         if rung is Rung.SPRAYING and reply.posture is Posture.SCATTERED:
             self._step = _Step.FIRING
             self._due = self._end

@@ -43,7 +43,7 @@ class Responder:
         if isinstance(proposal, Busy) or proposal.reply or not self._fits(proposal):
             return
         ground, number = self._ground, proposal.round
-        own, rung = postureOf(ground.local), ground.rung(number)
+        own, rung = postureOf(ground.local), ground.rungAt(number)
         if rung is Rung.PREDICTION and own is Posture.AIMED:
             self._accept(proposal, now)
             self._observing = True
@@ -104,6 +104,7 @@ class Responder:
     def _accept(self, proposal: Stand, now: float) -> None:
         self._ground.cease()
         self._round = proposal.round
+        self._ground.rung = self._ground.rungAt(proposal.round)
         self._proposal = proposal
         self._aim = None
         if self._end is None:
