@@ -58,29 +58,28 @@ class Result:
         return self.seconds <= _LIMIT
 
 
-def kernel(pairs: Sequence[Pair], times: int) -> dict[str, list[Result]]:
+def kernel(row: Row, times: int) -> dict[str, list[Result]]:
     """
     @return: what came of each pair in the laboratory.
     """
     found = {}
-    for start in range(0, len(pairs), _TOGETHER):
-        group = pairs[start : start + _TOGETHER]
+    for start in range(0, len(row.pairs), _TOGETHER):
+        group = row.pairs[start : start + _TOGETHER]
         for pair, tries in zip(group, tryAll(group, times), strict=True):
             found[pair.name] = [
                 Result(each.seconds if each.direct else math.inf, each.transport) for each in tries
             ]
-            print(f"kernel: {pair.name}", file=sys.stderr)
+            odd = [each for each in tries if not each.direct and row.share]
+            print(f"kernel: {pair.name}; not direct: {odd}", file=sys.stderr)
     return found
 
 
-def simulated(
-    pairs: Sequence[Pair], seeds: int, pool: ProcessPoolExecutor
-) -> dict[str, list[Result]]:
+def simulated(row: Row, seeds: int, pool: ProcessPoolExecutor) -> dict[str, list[Result]]:
     """
     @return: what came of each pair on the simulated Internet.
     """
     found = {}
-    for pair in pairs:
+    for pair in row.pairs:
         found[pair.name] = list(pool.map(partial(_simulate, pair), range(seeds), chunksize=_CHUNK))
         late = [seed for seed, each in enumerate(found[pair.name]) if not each.direct]
         print(f"sim: {pair.name}; not direct: {late[:20]}", file=sys.stderr)
@@ -140,27 +139,24 @@ def main() -> int:
     parser.add_argument("--only", default="")
     parser.add_argument("--pairs", action="store_true")
     options = parser.parse_args()
-    rows = [row for row in ROWS if options.only in row.name]
-    pairs = [pair for row in rows for pair in row.pairs]
-    with ProcessPoolExecutor(os.cpu_count()) as pool:
-        worlds = [
-            kernel(pairs, options.tries) if options.tries else {},
-            simulated(pairs, options.seeds, pool) if options.seeds else {},
-        ]
-    print("| pair (mapping) | best known before | here, Linux NATs | here, simulated |")
+    print(_line("pair (mapping)", "best known before", "here, Linux NATs", "here, simulated"))
     print("|---|---|---|---|")
     good = True
-    for row in rows:
-        found = [
-            [each for pair in row.pairs for each in world.get(pair.name, ())] for world in worlds
-        ]
-        good = good and all(asGood(row, results) for results in found if results)
-        print(
-            _line(row.name.replace(" x ", _TIMES), row.known, *(cell(row, each) for each in found))
-        )
-        for pair in row.pairs if options.pairs else ():
-            each = (cell(row, world.get(pair.name, ())) for world in worlds)
-            print(_line(f"... {pair.name}", "", *each))
+    with ProcessPoolExecutor(os.cpu_count()) as pool:
+        for row in ROWS:
+            if options.only not in row.name:
+                continue
+            worlds = [
+                kernel(row, options.tries) if options.tries else {},
+                simulated(row, options.seeds, pool) if options.seeds else {},
+            ]
+            found = [[each for tries in world.values() for each in tries] for world in worlds]
+            good = good and all(asGood(row, results) for results in found if results)
+            name = row.name.replace(" x ", _TIMES)
+            print(_line(name, row.known, *(cell(row, each) for each in found)), flush=True)
+            for pair in row.pairs if options.pairs else ():
+                each = (cell(row, world.get(pair.name, ())) for world in worlds)
+                print(_line(f"... {pair.name}", "", *each), flush=True)
     return 0 if good else 1
 
 

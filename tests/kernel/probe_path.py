@@ -22,6 +22,7 @@ from twisted.internet.stdio import StandardIO
 from twisted.internet.task import deferLater, react
 from twisted.protocols.basic import LineOnlyReceiver
 
+from p2ptwist.core.errors import P2PError
 from p2ptwist.peer.service import PathEvent, PeerService
 from tests.kernel.probe_session import Echo, service
 
@@ -88,8 +89,12 @@ class _Orders(LineOnlyReceiver):
     async def _call(self) -> None:
         _say(calledAt=time.monotonic())
         factory = Factory.forProtocol(_Counting)
-        self._talk = await self._peer.connect(self._callee, "echo", factory)
-        self._talk.send(1)
+        try:
+            self._talk = await self._peer.connect(self._callee, "echo", factory)
+        except P2PError as error:
+            _say(failed=str(error))
+        else:
+            self._talk.send(1)
 
 
 def _moved(path: PathEvent) -> None:

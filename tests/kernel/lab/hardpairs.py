@@ -5,6 +5,8 @@ Sessions of real peers behind the NATs of L{tests.hardpairs}: when they become d
 from __future__ import annotations
 
 import json
+import math
+import re
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,9 +19,27 @@ from tests.kernel.lab.peers import LINKS, START, startNode
 from tests.kernel.lab.process import Program
 from tests.kernel.lab.streams import waitForWord, words
 
+# Drops what comes from the other site: the pair never meets.
+_APART = """
+table ip apart {{
+  chain forward {{ type filter hook forward priority filter - 10;
+    ip saddr {other} drop
+  }}
+}}
+"""
+# Remembers whom a host sends to.
+_WATCH = """
+table ip watch {
+  set hosts { type ipv4_addr; flags dynamic; }
+  chain out { type filter hook output priority filter;
+    update @hosts { ip daddr }
+  }
+}
+"""
 LIMIT = 22.0  # seconds for a direct path; the ladder gives up after 20
 COUNT = 500_000  # bytes there and back, to see which way they go: after a silence the first go both
 _PATIENCE = 60.0  # seconds for them, on busy cores
+_ADDRESS = r"\d+\.\d+\.\d+\.\d+"
 _POLL = 0.05  # seconds between two looks
 
 
@@ -48,7 +68,7 @@ class Try:
         """
         Whether both sides say so, and the bytes did not pass the node.
         """
-        return self.seconds < float("inf") and self.relayed < COUNT / 4
+        return self.seconds < math.inf and self.relayed < COUNT / 4
 
 
 class Meeting:
@@ -58,6 +78,7 @@ class Meeting:
 
     def __init__(self, laboratory: Laboratory, pair: Pair, number: int) -> None:
         self._laboratory = laboratory
+        self.routers: list[Router] = []
         outer = None
         if pair.shared:
             # Addresses that look public: miniupnpd maps no ports on a router with private ones.
@@ -73,12 +94,43 @@ class Meeting:
                 router = self._laboratory.site(name, nat)
             elif depth > 0:
                 router = router.router(f"{name}i{depth}", nat)
+            if depth == len(nats) - 1:
+                self.routers.append(router)
             if nat.portMapping is not None:
                 Miniupnpd(router)
             if nat.backgroundFlows:
                 router.host(f"{name}x").probe("background", str(nat.backgroundFlows))
         assert router is not None
         return router.host(name)
+
+    def keepApart(self) -> None:
+        """
+        Let the two sites hear nothing of each other: the ladder tries all that it has.
+        """
+        for router, other in zip(self.routers, reversed(self.routers), strict=True):
+            text = _APART.format(other=other.external)
+            router.namespace.run("nft", "-f", "-", text=text)
+
+    def watch(self) -> None:
+        """
+        Remember whom both hosts send to from now on.
+        """
+        for host in (self.near, self.far):
+            host.namespace.run("nft", "-f", "-", text=_WATCH)
+
+    def watched(self) -> tuple[set[str], set[str]]:
+        """
+        @return: the IPv4 addresses that each of the two hosts has sent to.
+        """
+        near, far = (
+            set(
+                re.findall(
+                    _ADDRESS, host.namespace.run("nft", "list", "set", "ip", "watch", "hosts")
+                )
+            )
+            for host in (self.near, self.far)
+        )
+        return near, far
 
     def listen(self, address: str, *options: str) -> None:
         """
@@ -109,9 +161,20 @@ class Meeting:
         for program in (self.caller, self.callee):
             moves = [word for word in words(program) if "kind" in word]
             if not moves or moves[-1]["kind"] != "direct":
-                return float("inf")
+                return math.inf
             times.append(moves[-1]["at"])
         return max(times)
+
+    def send(self, count: int) -> float:
+        """
+        Send bytes there and back.
+
+        @return: the seconds that it took.
+        """
+        number = sum("sent" in word for word in words(self.caller)) + 1
+        self.caller.write(f"send {count}\n")
+        seconds: float = self._wait("sent", number)["sent"]
+        return seconds
 
     def outcome(self, node: PublicHost) -> Try:
         """
@@ -119,10 +182,12 @@ class Meeting:
         """
         called = waitForWord(self.caller, lambda word: "calledAt" in word, START)["calledAt"]
         directAt = self.directAt()
+        failed = [word["failed"] for word in words(self.caller) if "failed" in word]
+        if failed:
+            return Try(math.inf, math.inf, None, 0, 0, failed[0])
         echo = waitForWord(self.caller, lambda word: "sent" in word, _PATIENCE)["at"] - called
         before = self._laboratory.counts()
-        self.caller.write(f"send {COUNT}\n")
-        self._wait("sent", 2)
+        self.send(COUNT)
         after = self._laboratory.counts()
         self.caller.write("why\n")
         reason = self._wait("why", 1)["why"]
@@ -192,7 +257,7 @@ def _tryOnce(meetings: Sequence[Meeting], node: PublicHost) -> list[Try]:
         meeting.call()
     deadline = time.monotonic() + LIMIT
     while time.monotonic() < deadline:
-        if all(meeting.directAt() < float("inf") for meeting in meetings):
+        if all(meeting.directAt() < math.inf for meeting in meetings):
             break
         time.sleep(_POLL)
     outcomes = [meeting.outcome(node) for meeting in meetings]
