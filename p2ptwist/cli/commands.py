@@ -13,16 +13,18 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.error import ConnectError, ConnectionDone, ConnectionLost
 from twisted.python.failure import Failure
 
-from p2ptwist.cli.doctor import diagnose
+from p2ptwist.cli.doctor import diagnose, follow
 from p2ptwist.cli.joint import Attach, Joint
 from p2ptwist.cli.journal import Journal, PathWatch
 from p2ptwist.cli.options import DEFAULT_SERVICE
+from p2ptwist.cli.story import storyAsJSON, storyInWords
 from p2ptwist.cli.streams import Once, Pinger, ToldEchoes, shortReason
 from p2ptwist.compose import identityOf, makePeer, rendezvousNodes
 from p2ptwist.core.errors import LocalUsageError
 from p2ptwist.core.peerid import decodePeerID
 from p2ptwist.errors import P2PError
 from p2ptwist.peer.address import PeerAddress
+from p2ptwist.peer.chronicle import Chronicle
 from p2ptwist.peer.ping import PING_SERVICE, EchoFactory
 from p2ptwist.peer.service import PathEvent, PeerService, allowing, everyone
 from p2ptwist.peer.streamtable import encodeHeader
@@ -141,7 +143,21 @@ async def doctor(reactor: Any, options: Namespace, journal: Journal, attach: Att
     """
     C{p2ptwist doctor}.
     """
-    await diagnose(reactor, options, journal)
+    if options.peer is None:
+        await diagnose(reactor, options, journal)
+        return
+    peer = _makePeer(reactor, options, stunServers=options.stun or None)
+    _checkCallable(peer, options.peer)
+    chronicle = Chronicle(reactor, journal.progress)
+    peer.attempts = chronicle.observe
+    peer.observe(chronicle.pathChanged)
+
+    async def work() -> None:
+        await follow(reactor, peer, options.peer, chronicle)
+        chronicle.close()
+        journal.report(storyInWords(chronicle), storyAsJSON(chronicle, options.peer))
+
+    await _running(peer, work)
 
 
 _COMMANDS = {

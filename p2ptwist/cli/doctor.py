@@ -8,15 +8,21 @@ import os
 from argparse import Namespace
 from typing import Any
 
+from twisted.internet.task import deferLater
+
 from p2ptwist.cli.findings import asJSON, inWords
 from p2ptwist.cli.journal import Journal
 from p2ptwist.compose import RENDEZVOUS_VARIABLE, rendezvousNodes
 from p2ptwist.core.errors import LocalUsageError
+from p2ptwist.peer.chronicle import Chronicle
 from p2ptwist.peer.examination import examine
 from p2ptwist.peer.identity import generateIdentity
+from p2ptwist.peer.service import PeerService
 from p2ptwist.rendezvous.linkclient import RendezvousLink
 
 LONGEST = 120.0  # seconds; up to which the lifetime of mappings is looked for
+TRACE_LIMIT = 90.0  # seconds; the longest ladder, with its pauses, takes some 70
+_STEP = 0.05  # seconds between two looks whether all was tried
 
 
 async def diagnose(reactor: Any, options: Namespace, journal: Journal) -> None:
@@ -38,6 +44,20 @@ async def diagnose(reactor: Any, options: Namespace, journal: Journal) -> None:
     journal.report(inWords(diagnosis), asJSON(diagnosis))
     if not diagnosis.online and not any(each.external for each in diagnosis.routers):
         raise SystemExit(1)
+
+
+async def follow(reactor: Any, peer: PeerService, peerID: str, chronicle: Chronicle) -> None:
+    """
+    Call a peer, and wait until the connection is direct, or all was tried.
+
+    @param chronicle: of the attempts of C{peer}, which has a link.
+    """
+    chronicle.begin()
+    await peer.call(peerID)
+    chronicle.welcomed()
+    end = reactor.seconds() + TRACE_LIMIT
+    while not chronicle.complete and reactor.seconds() < end:
+        await deferLater(reactor, _STEP)
 
 
 def _nodes(options: Namespace) -> list[str]:

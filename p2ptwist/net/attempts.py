@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from twisted.internet.error import ConnectError
 from twisted.logger import Logger
 
 from p2ptwist.core.address import HostPort
@@ -147,10 +148,12 @@ class AttemptOver:
     The attempt, or its path, is over.
 
     @ivar reason: why, in words for people.
+    @ivar failed: whether no path was found; not when this side gave it up for another.
     """
 
     session: bytes
     reason: str
+    failed: bool
 
 
 AttemptEvent: TypeAlias = (
@@ -178,6 +181,13 @@ def tell(observer: Observer | None, event: AttemptEvent) -> None:
             observer(event)
         except Exception:
             _log.failure("an observer of attempts failed")
+
+
+def tellOver(observer: Observer | None, session: bytes, reason: BaseException | None) -> None:
+    """
+    Tell the observer, if there is one, that an attempt or its path is over.
+    """
+    tell(observer, AttemptOver(session, str(reason), isinstance(reason, ConnectError)))
 
 
 def noteSent(observer: Observer, session: bytes, data: bytes, address: HostPort) -> None:

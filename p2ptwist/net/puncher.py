@@ -9,6 +9,7 @@ when it died.  C{docs/punching.md} has it all in twenty lines.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from os import urandom
 
 from twisted.internet.interfaces import IReactorTime
@@ -28,7 +29,7 @@ from p2ptwist.core.ice.signal import (
 )
 from p2ptwist.core.nat import NATBehavior
 from p2ptwist.core.stun.message import Message, MessageClass, anySTUN, decode, isSTUN
-from p2ptwist.net.attempts import AttemptBegun, AttemptOver, Observer, SignalSent, tell
+from p2ptwist.net.attempts import AttemptBegun, Observer, SignalSent, tell, tellOver
 from p2ptwist.net.climb import Gear
 from p2ptwist.net.datagramport import DatagramPort
 from p2ptwist.net.outlet import WriteMany
@@ -79,6 +80,12 @@ class Puncher:
 
     def __len__(self) -> int:
         return len(self._routes)
+
+    def mapped(self) -> list[HostPort | None]:
+        """
+        @return: for each session, where its other side sees this one (L{Punch.mapped}).
+        """
+        return [session.mapped for session in self._routes.sessions()]
 
     @property
     def observer(self) -> Observer | None:
@@ -229,7 +236,7 @@ class Puncher:
             self._adopted,
         )
         if self.observer is not None:
-            punch.whenOver().addCallback(_tellOver, self.observer, agent.session)
+            punch.whenOver().addCallback(partial(tellOver, self.observer, agent.session))
         if port is not None:
             self._adopted(port)
             punch.outlet.useFresh(port)
@@ -282,10 +289,6 @@ def _observed(
         sendSignal(data)
 
     return send
-
-
-def _tellOver(reason: BaseException | None, observer: Observer, session: bytes) -> None:
-    tell(observer, AttemptOver(session, str(reason)))
 
 
 def _requireOffer(offer: bytes | Signal) -> Signal:

@@ -36,7 +36,6 @@ from p2ptwist.errors import PathLost, PeerUnreachable, PortUnusable, PunchFailed
 from p2ptwist.net.attempts import (
     AttemptBegun,
     AttemptOpened,
-    AttemptOver,
     Connected,
     Dialed,
     DialFailed,
@@ -44,6 +43,7 @@ from p2ptwist.net.attempts import (
     SignalSent,
     SignalTaken,
     tell,
+    tellOver,
 )
 from p2ptwist.net.hostaddresses import hostAddresses
 from p2ptwist.net.latch import Latch
@@ -380,7 +380,7 @@ class TCPOpening:
         if isinstance(result, TCPPath):
             tell(self._observer, AttemptOpened(self.session, result.remote))
         else:
-            tell(self._observer, AttemptOver(self.session, result.getErrorMessage()))
+            tellOver(self._observer, self.session, result.value)
 
     def _rearm(self) -> None:
         deadline = None if self._over else self._machine.deadline()

@@ -19,7 +19,7 @@ from p2ptwist.testing.packet import Protocol
 from p2ptwist.testing.portmapper import PortMapper, Trouble
 from tests.sim.neighborhood import NODE, NODE_ALTERNATE, STUN_PORT, Neighborhood
 from tests.sim.sessions import block
-from tests.sim.test_cli import RENDEZVOUS, Program
+from tests.sim.test_cli import RENDEZVOUS, CommandCase, Program
 
 EXTERNAL = "203.0.113.7"
 STRICT = "address-and-port-dependent"
@@ -343,3 +343,141 @@ class RouterTests(DoctorCase):
             self.setUp()
             report = self.facts(self.home(NAT(portMapping=PortMapper(trouble=trouble))))
             self.assertEqual(report["filtering"], STRICT)
+
+
+class TraceTests(CommandCase):
+    """
+    C{doctor PEER-ID}.
+    """
+
+    def trace(self, *arguments: str) -> Program:
+        """
+        Trace a connection from Alice's home to Bob's, who listens.
+        """
+        self.listening("--echo")
+        tracer = self.start("alice", "doctor", self.peerID("bob"), *arguments)
+        self.assertEqual(self.ended(tracer), 0)
+        return tracer
+
+    def traced(self) -> Facts:
+        """
+        @return: what the trace prints as JSON.
+        """
+        program = self.trace("--json")
+        self.assertEqual(program.said, [])
+        report: Facts = json.loads(program.printed[-1])
+        return report
+
+    def test_direct(self) -> None:
+        """
+        Behind ordinary routers: the check that was answered, the path, and both sides' addresses.
+        """
+        report = self.traced()
+        self.assertEqual((report["peer"], report["kind"]), (self.peerID("bob"), "direct"))
+        self.assertTrue(report["verdict"].startswith("Direct over UDP, "))
+        (path,) = report["paths"]
+        self.assertEqual((path["kind"], path["transport"]), ("direct", "udp"))
+        (attempt,) = report["attempts"]
+        self.assertEqual((attempt["transport"], attempt["calling"]), ("udp", True))
+        for side in ("local", "remote"):
+            kinds = [each["type"] for each in attempt[side]]
+            self.assertEqual(kinds, ["host", "server-reflexive"])
+        answered = [each for each in attempt["checks"] if each["answered"]]
+        self.assertEqual({each["address"] for each in answered}, {path["remote"]})
+        self.assertTrue(all(abs(each["seconds"] - 0.08) < 0.01 for each in answered))
+        self.assertEqual((attempt["path"], attempt["over"]), (path["remote"], None))
+        self.assertLess(attempt["opened"], path["at"] + 0.001)
+        self.assertIn(path["remote"], [each["address"] for each in attempt["heard"]])
+
+    def test_relayed(self) -> None:
+        """
+        Behind symmetric NATs with random ports: everything that was tried, and a reason that names
+        what both NATs do.
+        """
+        self.nat = NAT(mapping=Mapping.ADDRESS_AND_PORT_DEPENDENT, allocation=PortAllocation.RANDOM)
+        report = self.traced()
+        self.assertEqual((report["kind"], report["paths"]), ("relayed", []))
+        words = f"{STRICT} mapping with {STRICT} filtering and random ports"
+        self.assertIn(
+            f"this side's NAT has {words}, the other side's has {words}", report["verdict"]
+        )
+        self.assertIn("no direct path over TCP", report["verdict"])
+        for side in ("local_nat", "remote_nat"):
+            self.assertEqual(
+                (report[side]["mapping"], report[side]["allocation"]), (STRICT, "random")
+            )
+        udp, tcp = report["attempts"][:2]
+        self.assertEqual((udp["transport"], tcp["transport"]), ("udp", "tcp"))
+        self.assertEqual([each["answered"] for each in udp["checks"]], [False] * 14)
+        self.assertTrue(tcp["dials"])
+        self.assertTrue(all(each["refused"] for each in tcp["dials"]))
+        self.assertEqual((udp["opened"], udp["path"]), (None, None))
+        self.assertLess(report["seconds"], 15.0)
+
+    def test_ladder(self) -> None:
+        """
+        The rounds of the ladder are told.
+        """
+        self.listening("--echo")
+        self.nat = NAT(
+            mapping=Mapping.ADDRESS_AND_PORT_DEPENDENT, allocation=PortAllocation.SEQUENTIAL
+        )
+        program = self.start("alice", "doctor", "--json", self.peerID("bob"))
+        self.assertEqual(self.ended(program), 0)
+        report = json.loads(program.printed[-1])
+        rounds = [each for attempt in report["attempts"] for each in attempt["rounds"]]
+        self.assertEqual({each["side"] for each in rounds}, {"local", "remote"})
+        self.assertEqual({each["posture"] for each in rounds}, {"aimed", "steady"})
+        self.assertEqual(report["kind"], "direct")
+
+    def test_blocked(self) -> None:
+        """
+        Without UDP: a path over TCP, and why not over UDP.
+        """
+        service = STUNStreamService(self.world.node, (NODE, STUN_PORT))
+        service.startService()
+        self.listening("--echo")
+        program = self.start("alice", "doctor", self.peerID("bob"))
+        block(self.hosts[-1], Protocol.UDP)
+        self.assertEqual(self.ended(program), 0)
+        self.assertTrue(program.printed[0].startswith("Direct over TCP, "), program.printed)
+        self.assertIn("Over UDP: no direct path", program.printed[0])
+        text = "\n".join(program.printed)
+        self.assertIn("dialed 203.0.113.1:", text)
+
+    def test_words(self) -> None:
+        """
+        People are told on the way, and the verdict first.
+        """
+        program = self.trace()
+        self.assertTrue(program.printed[0].startswith("Direct over UDP, "))
+        said = "\n".join(program.said)
+        for words in (
+            "an attempt over UDP begins",
+            "the peer answered",
+            "direct, udp 203.0.113.1:",
+        ):
+            self.assertIn(words, said)
+        text = "\n".join(program.printed)
+        for words in ("answered after 8", "no answer", "heard 203.0.113.1:", "a path is open to"):
+            self.assertIn(words, text)
+
+    def test_absent(self) -> None:
+        """
+        A peer that is not there is told in one line.
+        """
+        program = self.start("alice", "doctor", "--json", self.peerID("bob"))
+        self.assertEqual(self.ended(program), 1)
+        self.assertIn("knows no peer", program.events[-1]["reason"])
+        self.assertEqual(program.printed, [])
+
+    def test_interrupted(self) -> None:
+        """
+        A trace can be interrupted.
+        """
+        self.nat = NAT(mapping=Mapping.ADDRESS_AND_PORT_DEPENDENT, allocation=PortAllocation.RANDOM)
+        self.listening("--echo")
+        program = self.start("alice", "doctor", self.peerID("bob"))
+        self.internet.advance(3.0)
+        self.stop(program)
+        self.assertEqual(program.status, 130)
