@@ -12,7 +12,6 @@ from p2ptwist.core.errors import MalformedDatagram
 from p2ptwist.core.ice.agent import Agent
 from p2ptwist.core.ladder.ladder import Ladder
 from p2ptwist.core.ladder.message import LadderMessage
-from p2ptwist.core.ladder.posture import Rung
 from p2ptwist.core.stun.message import Message, decode
 from p2ptwist.net.climb import Climb, Climber, Gear
 from p2ptwist.net.datagramport import DatagramPort
@@ -23,7 +22,6 @@ class Expedition:
     One session's climb.  Single use.
 
     @ivar exhausted: whether all was tried that the two NATs allow.
-    @ivar rung: what was climbed last; C{None} when nothing was.
     """
 
     def __init__(
@@ -43,7 +41,6 @@ class Expedition:
         @param over: called when the climb has ended, so that the agent may give up.
         """
         self.exhausted = False
-        self.rung: Rung | None = None
         self._agent = agent
         self._clock = gear.clock
         self._takeFrom = takeFrom
@@ -103,4 +100,4 @@ class Expedition:
         if self._climb is not None:
             self._agent.survey.climbing = self._climb.ladder.active
             self._agent.survey.fired = self._climb.ladder.fired
-            self.rung = self._climb.ladder.rung
+            self._agent.survey.rung = self._climb.ladder.rung

@@ -25,6 +25,7 @@ from p2ptwist.core.ice.events import (
     SignalQueued,
 )
 from p2ptwist.core.ice.signal import Description, Signal, decodeSignal, encodeSignal
+from p2ptwist.core.ice.survey import Survey
 from p2ptwist.core.ladder.message import Busy, Stand
 from p2ptwist.core.nat import NATBehavior
 from p2ptwist.core.stun.message import Message, anySTUN, isSTUN
@@ -155,13 +156,11 @@ class Punch:
         return self.outlet.unsent
 
     @property
-    def stalled(self) -> bool:
+    def survey(self) -> Survey:
         """
-        Whether nothing is heard although the other side has answered, and ordinary checks would
-        have to meet.
+        What both sides have said of themselves.
         """
-        survey = self._agent.survey
-        return self.answered and self.openedAfter is None and survey.ordinary
+        return self._agent.survey
 
     @property
     def counters(self) -> Counters:

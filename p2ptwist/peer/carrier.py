@@ -17,6 +17,7 @@ from zope.interface import implementer
 from p2ptwist.core.address import HostPort
 from p2ptwist.core.errors import MalformedDatagram
 from p2ptwist.core.ice.signal import decodeSignal
+from p2ptwist.core.ladder.memory import Means
 from p2ptwist.core.session.selector import PathKind, PathSelector, Route
 from p2ptwist.core.tcppath.signal import isTCPSignal
 from p2ptwist.interfaces import IBatchPathReceiver
@@ -147,6 +148,8 @@ class Carrier:
         direct = self._direct
         if direct is None or isinstance(direct, TCPPath) or direct.session != signal.session:
             self._udp.signalReceived(signal, not self._calling and not self._closed)
+            if self._udp.means is Means.TCP:
+                self._tcp.hurry()
         else:
             direct.takeSignal(signal)
 
@@ -269,6 +272,7 @@ class Carrier:
         if self._closed or trusted:
             path.close("there is another path")
         else:
+            self._udp.remember(Means.TCP)
             self._use(path)
 
     def _use(self, path: Punch | TCPPath) -> None:

@@ -84,6 +84,13 @@ class TCPSearch:
             delay = max(lead, self._notBefore - self._clock.seconds())
             self._timer = self._clock.callLater(delay, self._call)
 
+    def hurry(self) -> None:
+        """
+        If an attempt waits for its time, make it as soon as may be: TCP was what worked before.
+        """
+        if self._timer is not None:
+            self._timer.reset(max(0.0, self._notBefore - self._clock.seconds()))
+
     def giveUp(self, reason: str) -> None:
         """
         Look no more; a path that is open stays.

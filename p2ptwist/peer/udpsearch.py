@@ -17,18 +17,17 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from p2ptwist.core.ice.candidate import Candidate
 from p2ptwist.core.ice.signal import Description, Signal
+from p2ptwist.core.ladder.memory import Means, Networks, meansOf
 from p2ptwist.core.nat import NATBehavior
 from p2ptwist.core.session.selector import Backoff
 from p2ptwist.core.tokenbucket import Rate, TokenBucket
 from p2ptwist.errors import PortUnusable
+from p2ptwist.net.climb import memoryOf
 from p2ptwist.net.freshport import FreshPort, openFresh
 from p2ptwist.net.puncher import Punch, Puncher, isOffer
 
 # Offers that are answered: as many as a caller makes whose row of waits starts anew now and then.
 OFFER_RATE = Rate(0.2, 6.0)  # a second, at once
-# Seconds of ordinary checks only, after everything else was tried in vain: what is not to look like
-# a scan must not come back every minute.
-CLIMB_PAUSE = 1800.0
 # Seconds without a word before an attempt from fresh ports: several round trips, also by satellite.
 FRESH_AFTER = 2.0
 
@@ -63,11 +62,11 @@ class UDPSearch:
     __slots__ = (
         "_attempt",
         "_backoff",
-        "_climbAgainAt",
         "_clock",
         "_closed",
-        "_freshFirst",
         "_local",
+        "_memory",
+        "_networks",
         "_offers",
         "_opened",
         "_opening",
@@ -105,8 +104,8 @@ class UDPSearch:
         self._wanted = wanted
         self._backoff = Backoff(random)
         self._offers = TokenBucket(OFFER_RATE, clock.seconds())
-        self._climbAgainAt = 0.0
-        self._freshFirst = False
+        self._memory = memoryOf(clock)
+        self._networks: Networks | None = None
         self._closed = False
         self._attempt: Punch | None = None
         self._opening: Deferred[FreshPort] | None = None
@@ -119,7 +118,7 @@ class UDPSearch:
         self._stopTimer()
         if self._attempt is not None or self._opening is not None or not self._wanted():
             return
-        if self._freshFirst and self._openFresh(self._callFresh):
+        if self.means is Means.FRESH and self._openFresh(self._callFresh):
             return
         self._try(
             self._puncher.call(
@@ -127,7 +126,7 @@ class UDPSearch:
                 self._local.candidates(),
                 complete=self._local.complete,
                 behavior=self._local.behavior,
-                climbs=self._mayClimb(),
+                climbs=True,
             )
         )
         self._timer = self._clock.callLater(FRESH_AFTER, self._silent)
@@ -153,6 +152,8 @@ class UDPSearch:
         """
         if self._attempt is not None and self._attempt.session == signal.session:
             self._attempt.takeSignal(signal)
+            if self._attempt is not None:
+                self._learn(self._attempt)
         elif isOffer(signal) and mayAnswer and self._mayOffer():
             assert isinstance(signal, Description)
             self._answer(signal)
@@ -191,22 +192,41 @@ class UDPSearch:
                 self._local.candidates(),
                 complete=self._local.complete,
                 behavior=self._local.behavior,
-                climbs=self._mayClimb(),
+                climbs=True,
             )
         )
 
-    def _mayClimb(self) -> bool:
+    # What is remembered of the two networks.
+
+    @property
+    def means(self) -> Means | None:
         """
-        @return: whether an attempt may do more than ordinary checks.
+        What made the networks of the two sides meet before; C{None} for nothing, or unknown.
         """
-        return self._climbAgainAt <= self._clock.seconds()
+        return self._memory.recall(self._networks)
+
+    def remember(self, means: Means) -> None:
+        """
+        A path was opened.
+        """
+        self._memory.worked(self._networks, means)
+
+    def _learn(self, attempt: Punch) -> None:
+        """
+        The other side has said something of itself: begin with what worked before.
+        """
+        if self._networks is None:
+            self._networks = attempt.survey.networks
+            if self.means is Means.FRESH and self._wanted() and not attempt.outlet.fresh:
+                self._stopTimer()
+                self._openFresh(self._callFresh)
 
     # Fresh ports.
 
     def _silent(self) -> None:
         self._timer = None
         attempt = self._attempt
-        if attempt is not None and attempt.stalled:
+        if attempt is not None and attempt.answered and attempt.survey.ordinary:
             self._openFresh(self._callFresh)
 
     def _openFresh(self, use: Callable[[FreshPort], None]) -> bool:
@@ -260,17 +280,20 @@ class UDPSearch:
             self._attempt = None
             self._replace("there is a path")
             self._stopTimer()
-            self._freshFirst = punch.outlet.fresh
+            self._networks = punch.survey.networks
+            self.remember(meansOf(punch.survey.rung, punch.outlet.fresh))
             self._opened(punch)
 
     def _over(self, reason: BaseException | None, punch: Punch) -> None:
         if punch is not self._attempt:
             return
         self._attempt = None
-        self._freshFirst = False
         self.failure = reason if isinstance(reason, Exception) else None
+        self._networks = punch.survey.networks
         if punch.exhausted:
-            self._climbAgainAt = self._clock.seconds() + CLIMB_PAUSE
+            self._memory.failed(self._networks, self._clock.seconds())
+        elif punch.outlet.fresh:
+            self._memory.missed(self._networks, Means.FRESH)
         self._stopTimer()
         if self._wanted():
             self.callLater()

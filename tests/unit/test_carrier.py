@@ -34,7 +34,8 @@ class Path:
     flowing = True
     receiver: object = None
     exhausted = False
-    stalled = False
+    answered = False
+    survey = SimpleNamespace(networks=None, rung=None)
 
     def __init__(self, session: bytes) -> None:
         self.session = session

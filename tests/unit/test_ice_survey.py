@@ -42,6 +42,7 @@ class SurveyTests(SynchronousTestCase):
         survey = peer.agent.survey
         self.assertIsNone(survey.address)
         self.assertEqual(survey.remoteHosts, frozenset())
+        self.assertIsNone(survey.networks)
         peer.agent.addCandidates(
             [
                 reflexive("2001:db8::1", 4001),
@@ -60,6 +61,7 @@ class SurveyTests(SynchronousTestCase):
             ]
         )
         self.assertEqual(survey.remoteHosts, {"8.8.8.8", "8.8.8.9"})
+        self.assertEqual(survey.networks, ("8.8.4.4", "8.8.8.8"))
 
     def test_behaviors(self) -> None:
         """

@@ -9,7 +9,15 @@ from twisted.trial.unittest import SynchronousTestCase
 from p2ptwist.core.ladder.action import Say
 from p2ptwist.core.ladder.budget import Budget
 from p2ptwist.core.ladder.ladder import PATIENCE
-from p2ptwist.core.ladder.memory import CLIMB_PAUSE, LIMIT, Means, Networks, PairMemory
+from p2ptwist.core.ladder.memory import (
+    CLIMB_PAUSE,
+    LIMIT,
+    Means,
+    Networks,
+    PairMemory,
+    meansOf,
+    networksOf,
+)
 from p2ptwist.core.ladder.message import Stand
 from p2ptwist.core.ladder.posture import PREDICTION_ROUNDS, Posture, Rung
 from p2ptwist.core.nat import NATBehavior
@@ -94,6 +102,24 @@ class MemoryTests(SynchronousTestCase):
         memory.worked(HERE, Means.ORDINARY)
         known = [networks for networks in pairs if memory.recall(networks) is not None]
         self.assertEqual(known, [pairs[0], *pairs[2:]])
+
+    def test_means(self) -> None:
+        """
+        Fresh ports count for more than a rung that was climbed from them.
+        """
+        self.assertIs(meansOf(None, False), Means.ORDINARY)
+        self.assertIs(meansOf(Rung.PREDICTION, False), Means.PREDICTION)
+        self.assertIs(meansOf(Rung.SPRAYING, False), Means.SPRAYING)
+        self.assertIs(meansOf(Rung.PREDICTION, True), Means.FRESH)
+
+    def test_networks(self) -> None:
+        """
+        Both sides have to be known; of several hosts it is always the same one that counts.
+        """
+        address = (A_HOST, 5000)
+        self.assertIsNone(networksOf(None, {B_HOST}))
+        self.assertIsNone(networksOf(address, frozenset()))
+        self.assertEqual(networksOf(address, {"11.0.0.3", B_HOST}), HERE)
 
 
 class LadderTests(SynchronousTestCase):

@@ -12,7 +12,8 @@ from p2ptwist.core.ice.conversation import Conversation
 from p2ptwist.core.ice.lineage import Lineage
 from p2ptwist.core.ice.localside import LocalSide
 from p2ptwist.core.ice.reason import explainEnd
-from p2ptwist.core.ladder.posture import Posture, postureOf
+from p2ptwist.core.ladder.memory import Networks, networksOf
+from p2ptwist.core.ladder.posture import Posture, Rung, postureOf
 from p2ptwist.core.nat import NATBehavior
 
 
@@ -22,13 +23,15 @@ class Survey:
 
     @ivar climbing: whether a ladder is at work, so that the agent is not to give up.
     @ivar fired: how many checks the ladder has sent.
+    @ivar rung: where the ladder sent the last of them; C{None} before that.
     """
 
-    __slots__ = ("_conversation", "_lineage", "_localSide", "climbing", "fired")
+    __slots__ = ("_conversation", "_lineage", "_localSide", "climbing", "fired", "rung")
 
     def __init__(self, localSide: LocalSide, lineage: Lineage, conversation: Conversation) -> None:
         self.climbing = False
         self.fired = 0
+        self.rung: Rung | None = None
         self._localSide = localSide
         self._lineage = lineage
         self._conversation = conversation
@@ -62,6 +65,13 @@ class Survey:
         """
         remote = (pair.remote for pair in self._lineage.current.checklist)
         return frozenset(each.address[0] for each in remote if _isReflexive(each))
+
+    @property
+    def networks(self) -> Networks | None:
+        """
+        The pair of networks that the two sides are in; C{None} while one is not known.
+        """
+        return networksOf(self.address, self.remoteHosts)
 
     @property
     def ordinary(self) -> bool:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from p2ptwist.core.address import HostPort
+from p2ptwist.core.ladder.posture import Rung
 
 # Pairs of networks: more than a program has sessions with in a day, in some 50 kB.
 LIMIT = 256
@@ -40,9 +41,20 @@ class Means(enum.Enum):
 
     ORDINARY = "ordinary checks"
     FRESH = "fresh ports"
-    PREDICTION = "port prediction"
-    SPRAYING = "birthday spraying"
+    PREDICTION = Rung.PREDICTION.value
+    SPRAYING = Rung.SPRAYING.value
     TCP = "TCP"
+
+
+def meansOf(rung: Rung | None, fresh: bool) -> Means:
+    """
+    @param rung: the one that was climbed when a path over UDP opened; C{None} when none was.
+    @param fresh: whether it was from fresh ports.
+    @return: what made the two sides meet.
+    """
+    if fresh:
+        return Means.FRESH
+    return Means.ORDINARY if rung is None else Means(rung.value)
 
 
 @dataclass(slots=True)
