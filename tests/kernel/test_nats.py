@@ -284,6 +284,20 @@ class ChangeTests(unittest.SynchronousTestCase):
             probe = laboratory.site("site", nat).host("host").probe("nat", *public.addresses, *late)
             self.assertEqual(probe.result(_PATIENCE), [True, False])
 
+    def test_fixedLife(self) -> None:
+        """
+        Where mappings have a fixed life, a busy socket gets another port every so often.
+        """
+        life = (2.0, 3.0)
+        with Laboratory() as laboratory:
+            public = laboratory.mirror()
+            router = laboratory.site("site", NAT(allocation=PortAllocation.RANDOM, udpLife=life))
+            probe = router.host("host").probe("ports", *public.addresses, "10")
+            *ended, _ = probe.result(_PATIENCE)
+        self.assertGreaterEqual(len(ended), 2)
+        for _, seconds in ended:
+            self.assertGreater(seconds, life[0] - 0.5)
+
     def test_newPorts(self) -> None:
         """
         A reboot gives an inside address another outer port, where the NAT changes ports; a new

@@ -167,6 +167,8 @@ class Router(Place):
             self.addresses.append(inside.connect(self.namespace, WAN))
         self._makeLAN()
         self.load(nat)
+        if nat.udpLife is not None:
+            self.probe("forget", self.external, *map(str, nat.udpLife))
 
     def host(self, name: str) -> Host:
         """
