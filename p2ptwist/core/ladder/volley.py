@@ -16,9 +16,9 @@ from p2ptwist.core.address import HostPort
 from p2ptwist.core.ice.candidate import GATEWAY_PORTS, LOWEST_PORT
 from p2ptwist.core.ladder.budget import SPRAY_LIMIT, Budget
 
-# Seconds between two datagrams of a spray: a little less than a hundred a second, so that a path
-# that is being checked at the same time finds room in the budget.
-SPRAY_GAP = 0.0105
+# Seconds between two datagrams of a spray: so much less than a hundred a second that ordinary checks
+# of some sessions at the same time do not make it more.
+SPRAY_GAP = 0.0115
 SPRAY_PORTS = int(SPRAY_LIMIT / SPRAY_GAP)  # as many as fit in the time
 KNOCK_GAPS = (0.0, 0.05, 0.1, 0.2, 0.4, 0.8)  # seconds; some are lost, and the first may be early
 # Seconds from opening the own NATs to sending in earnest: the other side has heard by then, unless
