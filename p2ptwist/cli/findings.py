@@ -24,6 +24,7 @@ def asJSON(diagnosis: Diagnosis) -> dict[str, object]:
     behavior, nat = diagnosis.behavior, diagnosis.nat
     return {
         "verdict": diagnosis.verdict,
+        "advice": list(advice(diagnosis)),
         "udp": diagnosis.udp,
         "public": [formatAddress(each) for each in diagnosis.addresses],
         "translated": diagnosis.translated,
@@ -148,7 +149,7 @@ def _mappingWords(diagnosis: Diagnosis, report: MapperReport) -> str:
     name = diagnosis.routerName(report.gateway)
     router = f"{name} ({report.gateway})" if name else report.gateway
     if report.external is None:
-        return report.problem or f"{router} maps nothing"
+        return (report.problem or f"{router} maps nothing").removeprefix("UPnP: ")
     words = f"{router} grants {formatAddress(report.external)}"
     if report.lifetime is not None:
         words += f" for {report.lifetime:.0f} s"

@@ -149,7 +149,7 @@ def verdict(here: Situation) -> str:
         )
     return (
         "Direct connections will work with many peers, but take some seconds; with those behind "
-        "other symmetric NATs they stay relayed. A mapped port on the router would help."
+        "other symmetric NATs they stay relayed."
     )
 
 
