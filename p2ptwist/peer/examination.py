@@ -35,7 +35,7 @@ _GRACE = 0.2
 # Seconds for the first link: what is left is enough for every other test.
 _LINKING = 1.0
 _RESOLVING = 1.0  # seconds for the names of servers
-_GOODBYE = 0.5  # seconds that links may take to close
+_GOODBYE = 0.3  # seconds that links may take to close
 
 _T = TypeVar("_T")
 

@@ -15,8 +15,9 @@ from p2ptwist.testing.nat import NAT, Filtering, Hairpinning, Mapping, PortAlloc
 from tests.kernel.lab.laboratory import Laboratory, Place, PublicHost
 from tests.kernel.lab.miniupnpd import Miniupnpd
 from tests.kernel.lab.once import once
-from tests.kernel.lab.peers import LINKS, START, STUN, startNode
+from tests.kernel.lab.peers import CALL, LINKS, START, STUN, startNode
 from tests.kernel.lab.process import Program
+from tests.kernel.test_mappedpeers import _NO_DIRECT_TCP as NO_DIRECT_TCP
 from tests.kernel.test_mappedpeers import _NO_PCP
 from tests.kernel.test_stun import _BLOCKED, _FIREWALL, _NATS, classic, expected, startCoturn
 
@@ -124,6 +125,37 @@ def _mapping() -> dict[str, Facts]:
             found[name]["left"] = daemon.leases() or daemon.rules()
             found[name]["home"] = sites[name].external
         return found
+
+
+@once
+def _traces() -> dict[str, Facts]:
+    """
+    @return: the traces of calls between sites, by the kinds of their NATs.
+    """
+    counting = NAT(mapping=_APD, allocation=PortAllocation.SEQUENTIAL)
+    pairs = {
+        "home": (NAT(), NAT()),
+        "counting": (counting, NAT()),
+        "symmetric": (_SYMMETRIC, _SYMMETRIC),
+    }
+    with Laboratory() as laboratory:
+        node = laboratory.publicHost("node")
+        startNode(node)
+        callers, listeners = {}, {}
+        for name, (near, far) in pairs.items():
+            callers[name] = laboratory.site(f"{name}-near", near).host(f"{name}-caller")
+            callee = laboratory.site(f"{name}-far", far).host(f"{name}-callee")
+            for host in (callers[name], callee):
+                host.namespace.run("nft", "-f", "-", text=NO_DIRECT_TCP)
+            argv = [sys.executable, "-m", "p2ptwist.cli", "listen", "--echo", "--json"]
+            key = str(laboratory.directory / f"{name}-callee.key")
+            listeners[name] = callee.run(*argv, *viaNode(node), "--identity", key)
+        programs = {}
+        for name, listener in listeners.items():
+            peer = listener.event("ready", timeout=START)["peer"]
+            key = str(laboratory.directory / f"{name}-caller.key")
+            programs[name] = doctor(callers[name], peer, *viaNode(node), "--identity", key)
+        return {name: program.result(START + CALL) for name, program in programs.items()}
 
 
 class EveryNATTests(unittest.SynchronousTestCase):
@@ -311,3 +343,41 @@ class RouterTests(unittest.SynchronousTestCase):
         for name, report in _mapping().items():
             self.assertEqual(report["left"], [], name)
 
+
+class TraceTests(unittest.SynchronousTestCase):
+    """
+    C{doctor PEER-ID}.
+    """
+
+    def test_direct(self) -> None:
+        """
+        Between ordinary routers: direct over UDP, by the check that is told to be answered.
+        """
+        report = _traces()["home"]
+        self.assertEqual(report["kind"], "direct")
+        self.assertTrue(report["verdict"].startswith("Direct over UDP"), report["verdict"])
+        path = report["paths"][-1]
+        checks = [each for attempt in report["attempts"] for each in attempt.get("checks", ())]
+        answered = {each["address"] for each in checks if each["answered"]}
+        self.assertIn(path["remote"], answered)
+
+    def test_ladder(self) -> None:
+        """
+        From behind a router that counts its ports: by a round of the ladder, which is told.
+        """
+        report = _traces()["counting"]
+        self.assertEqual(report["kind"], "direct", report)
+        rounds = [each for attempt in report["attempts"] for each in attempt["rounds"]]
+        self.assertEqual({each["posture"] for each in rounds}, {"aimed", "steady"})
+        self.assertEqual(report["local_nat"]["allocation"], "sequential")
+
+    def test_relayed(self) -> None:
+        """
+        Between random ports: relayed, after what is told to have been tried, for what both NATs do.
+        """
+        report = _traces()["symmetric"]
+        self.assertEqual(report["kind"], "relayed")
+        words = f"{_STRICT.value} filtering and random ports"
+        self.assertEqual(report["verdict"].count(words), 2, report["verdict"])
+        self.assertEqual({each["transport"] for each in report["attempts"]}, {"udp", "tcp"})
+        self.assertFalse(any(each["answered"] for each in report["attempts"][0]["checks"]))

@@ -4,7 +4,9 @@ Parts of the command C{p2ptwist} that need no Internet.
 
 from __future__ import annotations
 
+import io
 import os
+import sys
 from pathlib import Path
 
 from twisted.internet.error import ConnectionAborted
@@ -42,6 +44,24 @@ class OptionsTests(SynchronousTestCase):
         words = ["listen", "--allow", "a", "--allow", "b", "--rendezvous", "c", "--rendezvous", "d"]
         options = parseOptions(words)
         self.assertEqual((options.allow, options.rendezvous), (["a", "b"], ["c", "d"]))
+
+    def test_doctor(self) -> None:
+        """
+        STUN servers have the standard's port unless they say another; IPv6 ones have brackets.
+        """
+        options = parseOptions(["doctor"])
+        self.assertEqual((options.peer, options.stun, options.lifetime), (None, [], False))
+        for text, server in (
+            ("stun.example", ("stun.example", 3478)),
+            ("192.0.2.1:3479", ("192.0.2.1", 3479)),
+            ("[2001:db8::1]", ("2001:db8::1", 3478)),
+            ("[2001:db8::1]:3479", ("2001:db8::1", 3479)),
+        ):
+            self.assertEqual(parseOptions(["doctor", "x", "--stun", text]).stun, [server])
+        self.patch(sys, "stderr", io.StringIO())
+        for text in ("stun.example:0", "stun.example:x", ":3478", "stun.example:65536"):
+            with self.assertRaises(SystemExit):
+                parseOptions(["doctor", "--stun", text])
 
 
 class SettingsTests(SynchronousTestCase):
