@@ -8,7 +8,7 @@ forgets it, and its changes are told.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Collection, Hashable, Sequence
 from random import Random
 from typing import Any
 
@@ -37,8 +37,11 @@ from p2ptwist.net.stunclient import STUNClient
 
 # Seconds between two Binding requests: below the shortest lifetime of mappings seen in the field.
 REFRESH_IDLE = 15.0
-# Seconds while there are paths, whose own keepalive refreshes the same mapping (RFC 4787 REQ-6).
+# Seconds while there are paths, which are worth an older address.
 REFRESH_BUSY = 60.0
+# Seconds while a path is seen to use the very mapping that a server told: its keepalive refreshes
+# the mapping (RFC 4787 REQ-6), and the other side's answers say when it is another one.
+REFRESH_SHARED = 300.0
 REFRESH_LEAST = 5.0  # seconds between two that somebody asks for
 # Seconds from the first measurement to that of the lifetime of mappings: programs that live shorter
 # need not know it.
@@ -66,14 +69,15 @@ class LocalCandidates:
         port: DatagramPort,
         hostAddresses: Callable[[], Sequence[str]],
         random: Random,
-        isBusy: Callable[[], bool] = lambda: False,
+        paths: Callable[[], Collection[HostPort | None]] = tuple,
     ) -> None:
         """
         @param port: an open port; STUN answers that come to it are taken from it.
         @param hostAddresses: the addresses of this host; an application that wants some interfaces
             only leaves the others out.
         @param random: for the spread of refreshes.
-        @param isBusy: whether paths keep the NAT mapping of the port alive.
+        @param paths: for each path from the port, where its other side sees this one; C{None} where
+            that is not known.
         """
         self.behavior = NATBehavior()
         self.complete = False
@@ -81,7 +85,7 @@ class LocalCandidates:
         self._port = port
         self._hostAddresses = hostAddresses
         self._random = random
-        self._isBusy = isBusy
+        self._paths = paths
         self._stun = STUNClient(clock, port.write)
         self._servers: tuple[HostPort, ...] = ()
         self._reflexive: dict[HostPort, HostPort] = {}
@@ -95,6 +99,7 @@ class LocalCandidates:
         self._stopped = False
         self._observers: list[Callable[[], object]] = []
         self._refreshedAt = float("-inf")
+        self._askedAt = float("-inf")
         port.addConsumer(self._stun.datagramReceived)
 
     def observe(self, changed: Callable[[], object]) -> None:
@@ -170,6 +175,7 @@ class LocalCandidates:
             for server, address in self._reflexive.items()
             if server in self._servers
         }
+        self._askedAt = self._clock.seconds()
         asked = [self._ask(server) for server in self._servers]
         self._refreshLater()
         return DeferredList(asked, consumeErrors=True).addCallback(self._gathered)
@@ -324,23 +330,43 @@ class LocalCandidates:
             observer()
 
     def _refreshLater(self) -> None:
+        """
+        See again in a moment: paths come and go.
+        """
         if self._stopped or not self._servers:
             return
-        interval = REFRESH_BUSY
-        if not self._isBusy():
-            interval = min(REFRESH_IDLE, keepaliveFor(self.behavior))
-        delay = interval * self._random.uniform(1 - _SPREAD, 1)
+        delay = self._idleInterval() * self._random.uniform(1 - _SPREAD, 1)
         if self._timer is None:
-            self._timer = self._clock.callLater(delay, self._refresh)
+            self._timer = self._clock.callLater(delay, self._look)
         else:
             self._timer.reset(delay)
+
+    def _idleInterval(self) -> float:
+        return min(REFRESH_IDLE, keepaliveFor(self.behavior))
+
+    def _interval(self) -> float:
+        """
+        @return: after how many seconds an answer is too old now.
+        """
+        paths = self._paths()
+        if not paths:
+            return self._idleInterval()
+        told = set(self._reflexive.values())
+        return REFRESH_SHARED if any(each in told for each in paths) else REFRESH_BUSY
+
+    def _look(self) -> None:
+        self._timer = None
+        # As old as it would be if it was asked for at the earliest moment.
+        if self._clock.seconds() - self._askedAt >= self._interval() * (1 - _SPREAD):
+            self._refresh()
+        else:
+            self._refreshLater()
 
     def _refresh(self) -> None:
         """
         Ask each server again.  What a server that is silent now said before may still be true.
         """
-        if self._timer is not None and not self._timer.active():
-            self._timer = None
+        self._askedAt = self._clock.seconds()
         for server in self._servers:
             self._ask(server).addErrback(self._silent)
         self._refreshLater()

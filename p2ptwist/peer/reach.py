@@ -71,7 +71,7 @@ class Reach:
             self.port,
             partial(hostAddresses, reactor),
             Random(randomBytes(16)),
-            isBusy=lambda: len(self.puncher) > 0,
+            paths=self.puncher.mapped,
         )
         self.local.observe(lambda: self.puncher.behaviorKnown(self.local.behavior))
         self.puncher.gear = Gear(

@@ -22,6 +22,7 @@ from p2ptwist.net.localcandidates import (
     REFRESH_BUSY,
     REFRESH_IDLE,
     REFRESH_LEAST,
+    REFRESH_SHARED,
     LocalCandidates,
 )
 from p2ptwist.net.stunserver import STUNService
@@ -57,7 +58,7 @@ class World:
             router = self.internet.router("home", EXTERNAL, nat=nat, link=link)
             self.host = router.host("host")
         self.changes = 0
-        self.busy = False
+        self.paths: tuple[HostPort | None, ...] = ()
         self.port = DatagramPort(self.host)
         self.port.listen()
         self.local = self.make(self.port)
@@ -71,7 +72,7 @@ class World:
             port,
             self.host.hostAddresses if addresses is None else lambda: addresses,
             Random(1),
-            lambda: self.busy,
+            lambda: self.paths,
         )
         local.observe(self.changed)
         return local
@@ -346,7 +347,7 @@ class RefreshTests(SynchronousTestCase):
         world = World(self, NAT())
         world.gather(SERVER)
         world.internet.advance(1.0)
-        world.busy = True
+        world.paths = (None,)
         for external in ("203.0.113.8", "203.0.113.9"):
             world.internet.routers["home"].changeExternal(external)
             world.local.refresh()
@@ -386,19 +387,52 @@ class RefreshTests(SynchronousTestCase):
 
     def test_busy(self) -> None:
         """
-        While paths keep the mapping, the server is asked more seldom.
+        While there are paths the server is asked more seldom, and still more where one is seen to
+        keep the mapping.
         """
-        for busy, interval in ((False, REFRESH_IDLE), (True, REFRESH_BUSY)):
+        for shares, interval in ((False, REFRESH_BUSY), (True, REFRESH_SHARED)):
             world = World(self, NAT())
-            world.busy = busy
             world.gather(SERVER)
-            world.internet.advance(200.0)  # everything was measured by then
-            before = world.host.counters.packetsSent
-            world.internet.advance(600.0)
-            asked = world.host.counters.packetsSent - before
-            self.assertGreaterEqual(asked, 600 / interval - 1)
-            self.assertLessEqual(asked, 600 / (0.9 * interval) + 1)
+            world.paths = (None, world.reflexive[0] if shares else ("192.168.1.9", 1025))
+            self.assertAsks(world, interval)
             world.close()
+
+    def test_pathGone(self) -> None:
+        """
+        When the last path ends, or its other side sees another address, the server is asked soon.
+        """
+        world = World(self, NAT())
+        world.gather(SERVER)
+        other = ("203.0.113.99", 1025)
+        for paths, interval in (((), REFRESH_IDLE), ((other,), REFRESH_IDLE)):
+            world.paths = tuple(world.reflexive)
+            world.internet.advance(200.0)
+            before = world.host.counters.packetsSent
+            world.paths = paths
+            world.internet.advance(interval)
+            self.assertEqual(world.host.counters.packetsSent - before, 1)
+        world.close()
+
+    def test_idle(self) -> None:
+        """
+        Without paths, it is asked before the shortest lived mappings are forgotten.
+        """
+        world = World(self, NAT())
+        world.gather(SERVER)
+        self.assertAsks(world, REFRESH_IDLE)
+        world.close()
+
+    def assertAsks(self, world: World, interval: float) -> None:
+        """
+        Assert that the server is asked about once in C{interval}, never less.
+        """
+        world.internet.advance(200.0)  # everything was measured by then
+        before = world.host.counters.packetsSent
+        world.internet.advance(1800.0)
+        asked = world.host.counters.packetsSent - before
+        # What is looked at each 15 s may be late by that.
+        self.assertGreaterEqual(asked, 1800 // interval - 1)
+        self.assertLessEqual(asked, 1800 / (0.9 * interval) + 1)
 
     def test_silentLater(self) -> None:
         """

@@ -66,7 +66,7 @@ def behaviors(draw: st.DrawFn) -> NATBehavior:
         step,
         draw(st.sampled_from([None, False, True])),
         draw(st.sampled_from([None, *NATMapping])),
-        draw(st.one_of(st.none(), st.integers(1, LIFETIME_LIMIT).map(float))),
+        draw(st.one_of(st.none(), st.integers(1, LIFETIME_LIMIT).map(lambda each: each / 10))),
     )
 
 
@@ -171,7 +171,7 @@ class RoundTripTests(SynchronousTestCase):
         """
         What else is known of a NAT follows the candidates, and what is not known is not sent.
         """
-        details = bytes.fromhex("010602fe0103001e")
+        details = bytes.fromhex("010602fe0103012c")
         behavior = replace(
             OFFER.behavior,
             allocation=PortAllocation.SEQUENTIAL,
@@ -194,10 +194,10 @@ class RoundTripTests(SynchronousTestCase):
 
     def test_lifetimeRounded(self) -> None:
         """
-        A lifetime is told in whole seconds, never more than it is, and as much as there is room
-        for.
+        A lifetime is told in tenths of a second, never more than it is, and as much as there is
+        room for.
         """
-        for lifetime, told in ((29.9, 29), (1e6, LIFETIME_LIMIT)):
+        for lifetime, told in ((29.99, 299), (1e6, LIFETIME_LIMIT)):
             data = encodeDetails(NATBehavior(lifetime=lifetime))
             self.assertEqual(int.from_bytes(data[-2:], "big"), told)
 
