@@ -38,6 +38,10 @@ _CONNECTION_WINDOW = 16 * 1024 * 1024
 # Bytes of the application's datagrams that wait for QUIC's congestion control: a full flight on a
 # path of 10 Mbit/s and 50 ms.  The library itself has no bound.
 _MESSAGES_WAITING = 64 * 1024
+# Seconds between two probes for what is not acknowledged: so many of them, then twice as many each
+# time, up to the most.  QUIC doubles from the first (RFC 9002 section 6.2.1), as for a network that
+# is congested; here a path has died as a rule, there is another one soon, and a datagram finds it.
+PROBE_LEAST, PROBE_COUNT, PROBE_MOST = 1.0, 8, 15.0
 # The timers that may be due before that for repetition: to pace, to acknowledge, and for a loss.
 _TIMERS = 4
 # Repetitions in vain, and bytes under way, above which only QUIC's own clock makes more: each makes
@@ -155,7 +159,7 @@ class QUIC:
     @ivar faults: how often the library raised where it should not.
     """
 
-    __slots__ = ("_called", "_connection", "_messagesWaiting", "_over", "faults")
+    __slots__ = ("_called", "_connection", "_messagesWaiting", "_over", "_stirredAt", "faults")
 
     def __init__(self, connection: QuicConnection, called: bool) -> None:
         """
@@ -166,6 +170,7 @@ class QUIC:
         self._called = called
         self._messagesWaiting = 0
         self._over = False
+        self._stirredAt = 0.0
         # The library reads the headers of all that it sends, for a log that it does not keep: a
         # quarter of what sending costs.
         if hasattr(connection, "_log_packets"):
@@ -194,6 +199,8 @@ class QUIC:
         except BaseException as error:
             self._failed(error)
             return []
+        if datagrams:
+            self._stirredAt = now
         if self._messagesWaiting:
             # Datagrams of the application leave before streams.
             sent = sum(map(len, datagrams))
@@ -205,13 +212,23 @@ class QUIC:
         @return: when L{handleTimeout} must be called next.
         """
         timer: float | None = self._connection.get_timer()
-        return timer
+        stirred = self._stirredAt
+        if timer is None or timer <= stirred + PROBE_LEAST or timer - stirred > _IDLE_TIMEOUT / 2:
+            return timer
+        doubled: float = PROBE_LEAST * 2.0 ** max(
+            0, min(self._private("pto_count"), 20) - PROBE_COUNT
+        )
+        return min(timer, stirred + min(doubled, PROBE_MOST))
 
     def handleTimeout(self, now: float) -> None:
         """
         Do what is due.
         """
-        self._try(self._connection.handle_timer, now)
+        # QUIC's own clock may want to wait longer.
+        timer: float | None = self._connection.get_timer()
+        early = timer is not None and now < timer <= now + _IDLE_TIMEOUT / 2
+        self._stirredAt = now  # also if there is nothing that may be sent
+        self._try(self._connection.handle_timer, timer if early else now)
 
     def pollEvent(self) -> QUICEvent | None:
         """
@@ -268,7 +285,7 @@ class QUIC:
         """
         if self.isSettled(now):
             return None
-        return getattr(getattr(self._connection, "_core", None), "pto_count", 0)
+        return int(self._private("pto_count"))
 
     def repeat(self, now: float) -> None:
         """
@@ -280,14 +297,12 @@ class QUIC:
             deadline = self.deadline()
             if before is None or deadline is None or self.unanswered(now) != before:
                 return
-            if before >= _REPEATED or self._inFlight() > _REPEAT_LIMIT:
+            if before >= _REPEATED or self._private("bytes_in_flight") > _REPEAT_LIMIT:
                 return
             self.handleTimeout(max(now, deadline))
 
-    def _inFlight(self) -> int:
-        core = getattr(self._connection, "_core", None)
-        count: int = getattr(core, "bytes_in_flight", 0)
-        return count
+    def _private(self, name: str, default: Any = 0) -> Any:
+        return getattr(getattr(self._connection, "_core", None), name, default)
 
     def abort(self, stream: int, code: int) -> None:
         """
@@ -321,8 +336,7 @@ class QUIC:
         @return: seconds that the latest answer took, on whatever path; C{None} before the first,
             or when the library does not tell.
         """
-        core = getattr(self._connection, "_core", None)
-        latest: float | None = getattr(core, "latest_rtt", None)
+        latest: float | None = self._private("latest_rtt", None)
         return latest
 
     def close(self, code: int, reason: str) -> None:

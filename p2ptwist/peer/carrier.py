@@ -24,7 +24,7 @@ from p2ptwist.interfaces import IBatchPathReceiver
 from p2ptwist.net.puncher import Punch, Puncher
 from p2ptwist.net.tcpopen import TCPOpener
 from p2ptwist.net.tcppath import TCPPath
-from p2ptwist.peer.pathwatch import PathWatch
+from p2ptwist.peer.pathwatch import LULL_PATIENCE, STALLED, PathWatch
 from p2ptwist.peer.tcpsearch import BLOCKED_LEAD, UDP_LEAD, TCPSearch
 from p2ptwist.peer.udpsearch import LocalAddresses, UDPSearch
 
@@ -79,6 +79,8 @@ class Carrier:
         self._signal = signal
         self._probe = probe
         self._changed = changed
+        self._doubt = doubt
+        self._unanswered = unanswered
         self._selector = PathSelector(clock.seconds())
         self._watch = PathWatch(clock, self._selector, unanswered, self._check, doubt, repeat)
         self._calling = False
@@ -188,9 +190,19 @@ class Carrier:
         """
         The other side was sending, and sends no more since then.
         """
-        if self._direct is not None:
+        if self._direct is None:
+            self._doubt(LULL_PATIENCE)
+        else:
             self._watch.lulled(since)
             self._probe()
+
+    def timedOut(self) -> None:
+        """
+        A timer of QUIC's was due.  If it repeats in vain what went through the relay, perhaps the
+        link is dead.
+        """
+        if self.kind is PathKind.RELAYED and (self._unanswered() or 0) >= STALLED:
+            self._doubt(LULL_PATIENCE)
 
     def relayUp(self) -> None:
         """

@@ -404,6 +404,7 @@ class Session:
 
     def _due(self, now: float) -> None:
         self._quic.handleTimeout(now)
+        self.carrier.timedOut()
         self._process(now)
         self._flush()
 

@@ -130,6 +130,11 @@ class Carrier:
         """
         self.sent += datagrams
 
+    def timedOut(self) -> None:
+        """
+        There is nothing to find out.
+        """
+
     def lulled(self, since: float) -> None:
         """
         Keep it.

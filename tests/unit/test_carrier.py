@@ -21,7 +21,7 @@ from p2ptwist.errors import PathLost, PunchFailed
 from p2ptwist.net.latch import Latch
 from p2ptwist.net.puncher import Puncher
 from p2ptwist.peer.carrier import Carrier
-from p2ptwist.peer.pathwatch import LINK_PATIENCE, LULL_PATIENCE
+from p2ptwist.peer.pathwatch import LINK_PATIENCE, LULL_PATIENCE, STALLED
 from p2ptwist.peer.udpsearch import OFFER_RATE
 
 
@@ -305,14 +305,28 @@ class CarrierTests(SynchronousTestCase):
     def test_lulled(self) -> None:
         """
         When the other side falls silent a direct path is checked, and something sent that has to
-        be answered; without one nothing is.
+        be answered; without one the link is asked for a sign of life.
         """
         self.carrier.lulled(0.0)
-        self.assertEqual((self.probes, self.doubts), (0, []))
+        self.assertEqual((self.probes, self.doubts), (0, [LULL_PATIENCE]))
         path = self.direct()
         probes = self.probes
         self.carrier.lulled(0.0)
-        self.assertEqual((self.probes, path.checks, self.doubts), (probes + 1, 1, [LULL_PATIENCE]))
+        self.assertEqual((self.probes, path.checks), (probes + 1, 1))
+        self.assertEqual(self.doubts, [LULL_PATIENCE] * 2)
+
+    def test_repeatedInVain(self) -> None:
+        """
+        What QUIC repeats through the relay in vain says that the link is dead, perhaps.
+        """
+        for count, doubts in ((None, 0), (1, 0), (STALLED, 1)):
+            self.unanswered = count
+            self.carrier.timedOut()
+            self.assertEqual(len(self.doubts), doubts)
+        self.direct()
+        self.carrier.datagramReceived(b"direct")
+        self.carrier.timedOut()
+        self.assertEqual(len(self.doubts), 1)
 
     def test_lost(self) -> None:
         """

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import datetime
 from functools import partial
+from itertools import pairwise
 from random import Random
 from typing import Any
 
@@ -21,6 +22,9 @@ from twisted.trial.unittest import SynchronousTestCase
 from p2ptwist.net.quic import (
     DATAGRAM_LENGTH,
     MESSAGE_LENGTH,
+    PROBE_COUNT,
+    PROBE_LEAST,
+    PROBE_MOST,
     QUIC,
     Answered,
     Credentials,
@@ -186,6 +190,32 @@ class ConnectionTests(SynchronousTestCase):
         pair.calling.handleTimeout(pair.now)
         pair.pump()
         self.assertIn(StreamReceived(stream, b"lost", False), events(pair.called))
+
+    def test_probes(self) -> None:
+        """
+        What is not acknowledged is asked about every second at first, and then every 15 s at the
+        latest, for as long as a session lasts; and found when there is a way again.
+        """
+        pair = Pair().open()
+        stream = pair.calling.openStream()
+        pair.calling.send(stream, bytes(100_000))
+        gaps, began = [], pair.now
+        while pair.now < began + 180.0:
+            if pair.calling.takeDatagrams(pair.now):
+                gaps.append(pair.now)
+            due = pair.calling.deadline()
+            assert due is not None and due > pair.now - 0.001
+            pair.now = max(pair.now, due)
+            pair.calling.handleTimeout(pair.now)
+        waits = [later - earlier for earlier, later in pairwise(gaps)]
+        self.assertLessEqual(max(waits[:PROBE_COUNT]), PROBE_LEAST + 0.1)
+        self.assertLessEqual(max(waits), PROBE_MOST + 0.1)
+        self.assertLess(len(waits), 40)
+        pair.pump(0.05)
+        pair.pump(0.05)
+        came = [event for event in events(pair.called) if isinstance(event, StreamReceived)]
+        self.assertEqual(sum(len(event.data) for event in came), 100_000)
+        self.assertTrue(pair.calling.isSettled(pair.now))
 
     def test_windows(self) -> None:
         """
