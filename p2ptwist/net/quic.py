@@ -38,8 +38,8 @@ _CONNECTION_WINDOW = 16 * 1024 * 1024
 # Bytes of the application's datagrams that wait for QUIC's congestion control: a full flight on a
 # path of 10 Mbit/s and 50 ms.  The library itself has no bound.
 _MESSAGES_WAITING = 64 * 1024
-# Seconds between two probes for what is not acknowledged, so often; then twice as many each time, up
-# to the most.  QUIC doubles from the first (RFC 9002 section 6.2.1); here a path has died as a rule.
+# Seconds between two probes for what is not acknowledged, so often; then twice as many each time,
+# up to the most.  QUIC doubles from the first (RFC 9002 section 6.2.1); here a path has died.
 PROBE_LEAST, PROBE_COUNT, PROBE_MOST = 1.0, 8, 15.0
 # The timers that may be due before that for repetition: to pace, to acknowledge, and for a loss.
 _TIMERS = 4
