@@ -26,14 +26,13 @@ from statistics import median
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from tests.hardpairs import ROWS, Pair, Row
+from tests.hardpairs import ROWS, TIME_LIMIT, Pair, Row
 from tests.kernel.lab.hardpairs import tryAll
 from tests.kernel.lab.measures import UNIT
 from tests.sim.hardpairs import tryOnce
 
 # Pairs in one laboratory at the same time: more, and the cores are what is measured.
 _TOGETHER = 3
-_LIMIT = 20.0  # seconds, after which a path is too late to count
 _TIMES = " \N{MULTIPLICATION SIGN} "
 _CHUNK = 20  # seeds that one process takes at once
 
@@ -55,7 +54,7 @@ class Result:
         """
         Whether it was direct in time.
         """
-        return self.seconds <= _LIMIT
+        return self.seconds <= TIME_LIMIT
 
 
 def kernel(row: Row, times: int) -> dict[str, list[Result]]:
@@ -95,15 +94,8 @@ def asGood(row: Row, results: Sequence[Result]) -> bool:
     """
     @return: whether the row is as good as it is to be.
     """
-    direct = [each for each in results if each.direct]
-    if row.share == 0:
-        return not direct
-    middle = median(each.seconds for each in results)
-    return (
-        100 * len(direct) >= row.share * len(results)
-        and all(each.transport == row.transport for each in direct)
-        and (row.limit is None or middle <= row.limit)
-        and (row.units is None or middle <= row.units * UNIT)
+    return row.isMet([each.seconds for each in results], UNIT) and all(
+        each.transport == row.transport for each in results if each.direct
     )
 
 

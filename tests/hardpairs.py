@@ -7,12 +7,16 @@ and the kernel laboratory, and what is asked of it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
+from statistics import median
 
 from p2ptwist.testing.nat import NAT, Filtering, Mapping, PortAllocation, Uninvited
 from p2ptwist.testing.portmapper import PortMapper
+
+TIME_LIMIT = 20.0  # seconds, after which a path is too late to count
 
 _APD = Mapping.ADDRESS_AND_PORT_DEPENDENT
 _AD = Mapping.ADDRESS_DEPENDENT
@@ -87,6 +91,20 @@ class Row:
     limit: float | None = None
     units: float | None = None
 
+    def isMet(self, times: Sequence[float], unit: float) -> bool:
+        """
+        @param times: seconds until sessions of the pairs were direct; infinite when they were not.
+        @param unit: seconds.
+        @return: whether that is as good as it is to be.  What little is missing in a few tries may
+            be one of them.
+        """
+        direct = sum(time <= TIME_LIMIT for time in times)
+        if self.share == 0:
+            return direct == 0
+        wanted = math.floor(self.share * len(times) / 100)
+        bound = min(self.limit or math.inf, (self.units or math.inf) * unit)
+        return direct >= wanted and median(times) <= bound
+
     def accepting(self) -> Row:
         """
         @return: the same, where all routers take uninvited packets for their own.
@@ -100,7 +118,6 @@ class Row:
             )
             for pair in self.pairs
         )
-        # Ordinary checks wait until both sides are ready.
         name = f"{self.name}, routers accept uninvited packets"
         return replace(self, name=name, known="fails forever", pairs=pairs)
 
