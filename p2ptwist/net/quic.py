@@ -173,7 +173,7 @@ class QUIC:
         # The library reads the headers of all that it sends, for a log that it does not keep: a
         # quarter of what sending costs.
         if hasattr(connection, "_log_packets"):
-            connection._log_packets = _nothing  # type: ignore[method-assign]
+            connection._log_packets = lambda event, data: None  # type: ignore[method-assign]
 
     def receive(self, datagrams: Sequence[bytes], now: float) -> None:
         """
@@ -188,6 +188,12 @@ class QUIC:
                 # nothing.
                 for datagram in datagrams:
                     self._try(self._connection.receive_datagram, datagram, VIRTUAL_ADDRESS, now)
+
+    def greeted(self) -> bool:
+        """
+        @return: whether the other side's hello came whole, so that nobody else can go on with it.
+        """
+        return self._try(self._connection.get_cipher) is not None
 
     def takeDatagrams(self, now: float) -> list[bytes]:
         """
@@ -214,10 +220,8 @@ class QUIC:
         stirred = self._stirredAt
         if timer is None or timer <= stirred + PROBE_LEAST or timer - stirred > _IDLE_TIMEOUT / 2:
             return timer
-        doubled: float = PROBE_LEAST * 2.0 ** max(
-            0, min(self._private("pto_count"), 20) - PROBE_COUNT
-        )
-        return min(timer, stirred + min(doubled, PROBE_MOST))
+        doublings: int = max(0, min(self._private("pto_count"), 20) - PROBE_COUNT)
+        return min(timer, stirred + min(PROBE_LEAST * 2.0**doublings, PROBE_MOST))
 
     def handleTimeout(self, now: float) -> None:
         """
@@ -248,8 +252,7 @@ class QUIC:
         """
         @return: the number of a new bidirectional stream; it exists once something is sent on it.
         """
-        stream: int = self._connection.get_next_available_stream_id()
-        return stream
+        return int(self._connection.get_next_available_stream_id())
 
     def send(self, stream: int, data: bytes | memoryview, ended: bool = False) -> None:
         """
@@ -407,9 +410,6 @@ def isPanic(error: BaseException) -> bool:
     @return: whether C{error} is a panic of the library's compiled core.
     """
     return type(error).__name__ == "PanicException"
-
-
-def _nothing(event: str, data: bytes) -> None: ...
 
 
 def prepareQUIC(credentials: Credentials) -> None:

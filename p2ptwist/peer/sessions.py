@@ -55,12 +55,14 @@ class _Held:
     A session and how to reach its peer.
     """
 
-    __slots__ = ("begun", "grace", "link", "session")
+    __slots__ = ("begun", "grace", "link", "quic", "session", "untold")
 
-    def __init__(self, session: Session, link: ILink) -> None:
+    def __init__(self, session: Session, link: ILink, quic: QUIC) -> None:
         self.begun = not session.calling  # a caller's first datagrams go with an early offer
         self.session = session
         self.link = link
+        self.quic = quic
+        self.untold = False  # whether the path changed before the peer had proved itself
         self.grace: IDelayedCall | None = None
 
 
@@ -197,7 +199,7 @@ class Sessions:
         held.session.carrier.relayedReceived()
         held.session.receive(envelope.datagrams)
         if fresh:
-            held.session.start(self._early.read(sender, envelope))
+            held.session.start(self._offered(held, envelope))
 
     def unreachable(self, link: ILink, peer: bytes) -> None:
         """
@@ -236,6 +238,16 @@ class Sessions:
         held = self._hold(link, reach, quic, admission, sender, envelope.session)
         self._makeRoom(pending, sender)
         return held
+
+    def _offered(self, held: _Held, envelope: Envelope) -> tuple[bytes, ...]:
+        """
+        @return: the signals of the early offer, if there is one.
+        """
+        # It is bound to these datagrams.  Unless they are all of the hello, somebody else could go
+        # on with it, and would read the answer.
+        if held.session.over or not held.quic.greeted():
+            return ()
+        return self._early.read(held.session.peerKey, envelope, self._clock.seconds())
 
     def _mayCall(self, sender: bytes) -> bool:
         own = self._identity.publicKey
@@ -292,7 +304,7 @@ class Sessions:
             ownKey=self._identity.publicKey,
             peerKey=peer,
         )
-        held = self._held[(peer, name)] = _Held(session, link)
+        held = self._held[(peer, name)] = _Held(session, link, quic)
         session.carrier = Carrier(
             self._clock,
             reach.puncher,
@@ -304,7 +316,7 @@ class Sessions:
             session.signal,
             session.nudge,
             session.repeat,
-            partial(self._owner.sessionChanged, session),
+            partial(self._changed, held),
             partial(self._doubt, reach),
             lambda: quic.unanswered(self._clock.seconds()),
             reach.opener,
@@ -331,6 +343,8 @@ class Sessions:
         @return: the first envelope of a session, with an early offer; C{None} where there is none.
         """
         signals = session.prelude.signals
+        if not signals:
+            return None
         early = self._early.make(session.peerKey, session.name, signals, datagrams)
         return early and encodeEarlyEnvelope(session.name, early, datagrams, limit)
 
@@ -343,13 +357,26 @@ class Sessions:
         for link in tuple(self._up):
             link.probe(patience)
 
+    def _changed(self, held: _Held) -> None:
+        held.untold = not held.session.ready
+        if not held.untold:
+            self._owner.sessionChanged(held.session)
+
     def _ready(self, session: Session) -> None:
         former = self._current.get(session.peerKey)
         self._current[session.peerKey] = session
         if former is not None:
             former.close(CloseCode.REPLACED, "a newer session with this peer took its place")
-        if session.calling:
-            return
+        held = self._held.get((session.peerKey, session.name))
+        if held is not None and held.untold:
+            self._changed(held)
+        if not session.calling:
+            self._dropCrossed(session, former)
+
+    def _dropCrossed(self, session: Session, former: Session | None) -> None:
+        """
+        The other side's call stands: this side's own is over.
+        """
         for held in list(self._held.values()):
             crossed = held.session
             if crossed.peerKey == session.peerKey and crossed.calling and crossed is not former:

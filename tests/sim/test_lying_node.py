@@ -17,15 +17,26 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from p2ptwist.core.address import HostPort, formatAddress, parseHost
+from p2ptwist.core.errors import MalformedDatagram
 from p2ptwist.core.ice.candidate import Candidate, CandidateType
 from p2ptwist.core.ice.signal import MoreCandidates, encodeSignal
 from p2ptwist.core.nat import NATBehavior
 from p2ptwist.core.session.admission import proofText
-from p2ptwist.core.session.envelope import encodeUnknown
+from p2ptwist.core.session.envelope import (
+    EARLY_TYPE,
+    SMALLEST_LIMIT,
+    Envelope,
+    decodeEnvelope,
+    encodeEarlyEnvelope,
+    encodeEnvelopes,
+    encodeUnknown,
+)
 from p2ptwist.core.stun.attributes import encodeAddress, encodeXORAddress
 from p2ptwist.core.stun.message import TRANSACTION_ID_LENGTH
 from p2ptwist.errors import P2PError, SessionLost, SessionRefused
 from p2ptwist.interfaces import ILink, ILinkReceiver, IWelcome
+from p2ptwist.net.quic import StreamReceived, callingQUIC
+from p2ptwist.peer.earlyoffers import EarlyOffers
 from p2ptwist.peer.identity import Identity
 from p2ptwist.peer.service import PeerService
 from p2ptwist.testing import Host, Internet, Link
@@ -115,6 +126,30 @@ class LyingLink(Service):
             self.receiver.relayedReceived(sender, payload)
 
 
+class Intruder:
+    """
+    The caller's side of a handshake, in a session that somebody else began.
+
+    @ivar flight: its first datagrams.
+    @ivar told: what it could read of what the called side sent.
+    """
+
+    def __init__(self) -> None:
+        self._quic = callingQUIC(0.0)
+        self.flight = tuple(self._quic.takeDatagrams(0.0))
+        self.told = b""
+
+    def receive(self, datagrams: tuple[bytes, ...], now: float) -> list[bytes]:
+        """
+        @return: what it sends next.
+        """
+        self._quic.receive(datagrams, now)
+        while (event := self._quic.pollEvent()) is not None:
+            if isinstance(event, StreamReceived):
+                self.told += event.data
+        return self._quic.takeDatagrams(now)
+
+
 class LyingNode:
     """
     A node that does to what it relays whatever its seed tells it.
@@ -122,15 +157,18 @@ class LyingNode:
     @ivar seen: everything that it was given.
     @ivar vices: how likely it does what.
     @ivar swaps: in whose place it puts Mallory.
+    @ivar intruders: by the names of the sessions that it goes on with itself, in Alice's name.
     """
 
     def __init__(self, random: Random) -> None:
         self.links: dict[bytes, LyingLink] = {}
         self.seen: list[bytes] = []
+        self.intruders: dict[bytes, Intruder] = {}
         self._random = random
         self._kept: list[tuple[bytes, bytes, bytes]] = []
         # Each vice has a likelihood of its own in a run, and is often absent.
-        names = ("drop", "repeat", "delay", "splice", "corrupt", "rename", "misroute", "deny")
+        names = ["drop", "repeat", "delay", "splice", "corrupt", "rename", "misroute", "deny"]
+        names += ["regraft", "intrude"]
         self.vices = {vice: random.choice((0.0, 0.0, 0.0, 0.0, 0.05, 0.3, 0.9)) for vice in names}
         self.swaps = BOB if random.random() < 0.1 else None
 
@@ -145,7 +183,7 @@ class LyingNode:
             real = self.swaps.publicKey
             to = MALLORY.publicKey if to == real else to
             sender = real if sender == MALLORY.publicKey else sender
-        if self._will("drop"):
+        if self._intruded(sender, to, payload) or self._will("drop"):
             return
         if self._will("deny"):
             self._deny(sender, to)
@@ -157,6 +195,10 @@ class LyingNode:
             flipped = bytearray(payload)
             flipped[self._random.randrange(len(flipped))] ^= 1 << self._random.randrange(8)
             payload = bytes(flipped)
+        if payload[0] == EARLY_TYPE and self._will("regraft"):
+            payload = self._regrafted(payload)
+        if payload[0] == EARLY_TYPE and to == BOB.publicKey and self._will("intrude"):
+            payload = self._intruding(payload)
         if self._will("rename"):
             sender = self._random.choice(list(self.links))
         if self._will("misroute"):
@@ -165,6 +207,58 @@ class LyingNode:
         if self._will("repeat"):
             for _ in range(self._random.randrange(1, 4)):
                 self._deliver(*self._random.choice(self._kept))
+
+    def _regrafted(self, payload: bytes) -> bytes:
+        """
+        @return: an early offer, or none, or garbage, with other datagrams, or a part of them, or
+            twice as many, or in another session.
+        """
+        try:
+            mine = decodeEnvelope(payload)
+            other = decodeEnvelope(self._random.choice(self._kept)[2])
+        except MalformedDatagram:
+            return payload
+        choose = self._random.choice
+        flipped = bytearray(mine.early or b"?")
+        flipped[self._random.randrange(len(flipped))] ^= 1 << self._random.randrange(8)
+        mallorys = EarlyOffers(MALLORY).make(
+            BOB.publicKey, mine.session, [b"of Mallory"], mine.datagrams
+        )
+        lies = (b"", other.early, bytes(flipped), mine.early[:-1], mine.early * 2, mallorys or b"")
+        first = mine.datagrams[:1]
+        hellos = (mine.datagrams, other.datagrams, first, first + mine.datagrams)
+        early, hello = choose((mine.early, *lies)), choose(hellos)
+        session = choose((mine.session, mine.session, other.session, self._random.randbytes(8)))
+        return _encoded(Envelope(session, hello, early))
+
+    def _intruding(self, payload: bytes) -> bytes:
+        """
+        @return: what the caller said, with the first datagrams of another handshake, all or some.
+        """
+        try:
+            envelope = decodeEnvelope(payload)
+        except MalformedDatagram:
+            return payload
+        intruder = self.intruders[envelope.session] = Intruder()
+        own, theirs = intruder.flight, envelope.datagrams
+        hello = self._random.choice([own, theirs[:1] + own[1:], theirs + own, own + theirs])
+        return _encoded(Envelope(envelope.session, hello, envelope.early))
+
+    def _intruded(self, sender: bytes, to: bytes, payload: bytes) -> bool:
+        """
+        @return: whether what Bob sends is for the node itself, which has answered it.
+        """
+        intruder = self.intruders.get(payload[1:9])
+        if intruder is None or (sender, to) != (BOB.publicKey, ALICE.publicKey):
+            return False
+        try:
+            datagrams = decodeEnvelope(payload).datagrams
+        except MalformedDatagram:
+            return False
+        answer = intruder.receive(datagrams, self.links[to].host.seconds())
+        for each in encodeEnvelopes(payload[1:9], answer, SMALLEST_LIMIT):
+            self._deliver(to, sender, each)
+        return True
 
     def _will(self, vice: str) -> bool:
         return self._random.random() < self.vices[vice]
@@ -182,6 +276,16 @@ class LyingNode:
             return
         delay = LATENCY + (self._random.random() if self._will("delay") else 0.0)
         link.host.callLater(delay, link.deliver, sender, payload)
+
+
+def _encoded(envelope: Envelope) -> bytes:
+    """
+    @return: it as it is sent, with an early offer or without.
+    """
+    session, datagrams = envelope.session, envelope.datagrams
+    limit = LyingLink.maxPayload
+    early = envelope.early and encodeEarlyEnvelope(session, envelope.early, datagrams, limit)
+    return early or encodeEnvelopes(session, datagrams, limit)[0]
 
 
 def forms(address: HostPort) -> list[bytes]:
@@ -266,7 +370,11 @@ class Run:
 class LyingNodeTests(SessionCase):
     """
     Whatever the node does, it learns nothing and fools nobody.
+
+    @ivar told: in how many runs the called side answered a handshake of the node's own.
     """
+
+    told = 0
 
     def check(self, seed: int) -> str:
         """
@@ -292,7 +400,9 @@ class LyingNodeTests(SessionCase):
         for talk in run.talks[BOB].made:
             self.assertTrue(CANARY.startswith(talk.data))
             self.assertEqual(talk.transport.getPeer().peerID, ALICE.peerID)
-        everything = b"\0".join(run.node.seen)
+        told = [intruder.told for intruder in run.node.intruders.values()]
+        self.told += any(told)
+        everything = b"\0".join(run.node.seen + told)
         for secret in secrets:
             self.assertNotIn(secret, everything)
         run.close()
@@ -328,6 +438,8 @@ class LyingNodeTests(SessionCase):
             except BaseException:
                 print(f"seed {seed} of a lying node")
                 raise
+        print(f"{SEEDS} lying nodes: {dict(outcomes)}; {self.told} went on with a call themselves")
+        self.assertGreater(self.told, 0.02 * SEEDS)
         self.assertGreater(outcomes["connected"], 0.1 * SEEDS, outcomes)
         self.assertGreater(sum(outcomes.values()) - outcomes["connected"], 0.1 * SEEDS, outcomes)
 

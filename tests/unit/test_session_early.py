@@ -28,8 +28,8 @@ from p2ptwist.core.session.envelope import (
     decodeEnvelope,
     encodeEarlyEnvelope,
 )
-from p2ptwist.peer.earlyoffers import EarlyOffers
-from p2ptwist.peer.identity import generateIdentity
+from p2ptwist.peer.earlyoffers import CALLER_RATE, TOTAL_RATE, EarlyOffers
+from p2ptwist.peer.identity import Identity, generateIdentity
 from p2ptwist.peer.prelude import Prelude
 from p2ptwist.peer.sealing import seal
 
@@ -130,7 +130,7 @@ class OfferTests(SynchronousTestCase):
         Bob reads what Alice said, and sees nothing of it in what the node forwards.
         """
         envelope = self.made()
-        self.assertEqual(offers(BOB).read(ALICE.publicKey, envelope), SIGNALS)
+        self.assertEqual(offers(BOB).read(ALICE.publicKey, envelope, 0.0), SIGNALS)
         for secret in (*SIGNALS, ALICE.publicKey):
             self.assertNotIn(secret, envelope.early)
 
@@ -140,8 +140,8 @@ class OfferTests(SynchronousTestCase):
         datagrams alone.
         """
         envelope, bob, alice = self.made(), BOB.publicKey, ALICE.publicKey
-        self.assertEqual(offers(MALLORY).read(alice, envelope), ())
-        self.assertEqual(offers(BOB).read(MALLORY.publicKey, envelope), ())
+        self.assertEqual(offers(MALLORY).read(alice, envelope, 0.0), ())
+        self.assertEqual(offers(BOB).read(MALLORY.publicKey, envelope, 0.0), ())
         forged = offers(MALLORY).make(bob, NAME, SIGNALS, HELLO)
         assert forged is not None
         bad = [
@@ -154,7 +154,7 @@ class OfferTests(SynchronousTestCase):
             replace(envelope, early=forged),
         ]
         for each in bad:
-            self.assertEqual(offers(BOB).read(alice, each), ())
+            self.assertEqual(offers(BOB).read(alice, each, 0.0), ())
 
     def test_garbageInside(self) -> None:
         """
@@ -163,17 +163,61 @@ class OfferTests(SynchronousTestCase):
         sealed = seal(BOB.publicKey, b"garbage", earlyInfo(NAME))
         assert sealed is not None
         envelope = Envelope(NAME, HELLO, sealed)
-        self.assertEqual(offers(BOB).read(ALICE.publicKey, envelope), ())
+        self.assertEqual(offers(BOB).read(ALICE.publicKey, envelope, 0.0), ())
 
     def test_replay(self) -> None:
         """
         It counts once, and in its time.
         """
         envelope, bob = self.made(), offers(BOB)
-        self.assertEqual(bob.read(ALICE.publicKey, envelope), SIGNALS)
-        self.assertEqual(bob.read(ALICE.publicKey, envelope), ())
+        self.assertEqual(bob.read(ALICE.publicKey, envelope, 0.0), SIGNALS)
+        self.assertEqual(bob.read(ALICE.publicKey, envelope, 0.0), ())
         for now, said in ((NOW + SKEW, SIGNALS), (NOW + SKEW + 1, ()), (NOW - SKEW - 1, ())):
-            self.assertEqual(offers(BOB, now).read(ALICE.publicKey, envelope), said)
+            self.assertEqual(offers(BOB, now).read(ALICE.publicKey, envelope, 0.0), said)
+
+    def named(self, caller: Identity, number: int) -> Envelope:
+        """
+        @return: what that caller calls Bob with in one of many sessions.
+        """
+        name = number.to_bytes(8, "big")
+        early = offers(caller).make(BOB.publicKey, name, SIGNALS, HELLO)
+        assert early is not None
+        return Envelope(name, HELLO, early)
+
+    def test_oneCaller(self) -> None:
+        """
+        Of one caller so many are read at once, and then so many in a while, whatever they are; that
+        is another caller's affair.
+        """
+        bob, burst = offers(BOB), int(CALLER_RATE.burst)
+        for number in range(burst - 1):
+            self.assertEqual(bob.read(ALICE.publicKey, self.named(ALICE, number), 0.0), SIGNALS)
+        garbage = replace(self.named(ALICE, burst), early=b"garbage")
+        self.assertEqual(bob.read(ALICE.publicKey, garbage, 0.0), ())
+        last = self.named(ALICE, burst)
+        self.assertEqual(bob.read(ALICE.publicKey, last, 0.0), ())
+        self.assertEqual(bob.read(MALLORY.publicKey, self.named(MALLORY, 0), 0.0), SIGNALS)
+        after = 1.0 / CALLER_RATE.perSecond
+        self.assertEqual(bob.read(ALICE.publicKey, last, after), SIGNALS)
+        self.assertEqual(bob.read(ALICE.publicKey, self.named(ALICE, 99), after), ())
+
+    def test_allCallers(self) -> None:
+        """
+        Of all callers together so many are taken; what is not genuine takes nothing away.
+        """
+        bob, burst = offers(BOB), int(TOTAL_RATE.burst)
+        callers = [generateIdentity() for _ in range(burst + 2)]
+        forged = self.named(MALLORY, 1)
+        for caller in callers:
+            self.assertEqual(bob.read(caller.publicKey, forged, 0.0), ())
+        taken = [bob.read(each.publicKey, self.named(each, 2), 0.0) for each in callers]
+        self.assertEqual(taken, [SIGNALS] * burst + [()] * 2)
+
+    def test_memorySuffices(self) -> None:
+        """
+        So many offers are remembered as are taken in the time for which they must be.
+        """
+        self.assertLess(TOTAL_RATE.burst + TOTAL_RATE.perSecond * (2 * SKEW + 1), MEMORY_LIMIT)
 
     def test_badKeys(self) -> None:
         """
