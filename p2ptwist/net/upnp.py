@@ -47,6 +47,8 @@ _REFUSED, _LASTING = 30.0, 86400.0
 _ONLY_PERMANENT = 725  # WANIPConnection:1
 _MAX_OUTPUT = 4096  # bytes that a child may write; an answer has some 100
 _MAX_CHILDREN = 8  # requests at once: each is some 20 MB for a moment
+# What PCP and NAT-PMP call it when a router has no address of the Internet (RFC 6887 section 7.4).
+NETWORK_FAILURE = "NETWORK_FAILURE"
 _NONSENSE = "UPnP: the child process says nothing that makes sense"
 # -P: modules come from where this program has them, not from the current directory.
 _CHILD = ("-P", "-m", "p2ptwist.net.upnpchild")
@@ -331,4 +333,6 @@ def _read(line: bytes) -> dict[str, Any] | Failure:
         message = f"UPnP: the router refused with error {code}: {why}"
         lasting = _LASTING if code == _ONLY_PERMANENT else _REFUSED
         return Failure(PortMappingRefused(message, int(code or 0), str(why), lasting))
+    if failure == "offline":
+        return Failure(PortMappingRefused(f"UPnP: {why}", 0, NETWORK_FAILURE, _REFUSED))
     return Failure((PortMapperSilent if failure == "silent" else PortMappingError)(f"UPnP: {why}"))

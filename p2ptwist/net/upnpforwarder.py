@@ -40,13 +40,14 @@ class RouterFailure(Exception):
     """
     A router did not do what it was asked to.
 
-    @ivar kind: C{"silent"}, there was no answer; C{"unusable"}, the answer was none; C{"refused"}.
+    @ivar kind: C{"silent"}, there was no answer; C{"unusable"}, the answer was none; C{"refused"};
+        C{"offline"}, the router has no address of the Internet.
     @ivar why: the reason, for a person to read.
     @ivar code: the UPnP error code, when it refused.
     """
 
     def __init__(
-        self, kind: Literal["silent", "unusable", "refused"], why: str, code: int = 0
+        self, kind: Literal["silent", "unusable", "refused", "offline"], why: str, code: int = 0
     ) -> None:
         super().__init__(why)
         self.kind = kind

@@ -140,9 +140,9 @@ class Router:
         try:
             address = IPv4Address(said)
         except ValueError:
-            raise RouterFailure("unusable", "the router names no external address") from None
+            raise RouterFailure("offline", "the router names no external address") from None
         if address.is_unspecified or address.is_loopback or address.is_multicast:
-            raise RouterFailure("unusable", f"the router names {address} as external address")
+            raise RouterFailure("offline", f"the router names {address} as external address")
         return str(address)
 
     def status(self) -> tuple[str, int]:

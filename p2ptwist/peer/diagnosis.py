@@ -14,10 +14,7 @@ from p2ptwist.core.portmapping.answers import isPublic
 from p2ptwist.errors import PortMappingRefused
 from p2ptwist.net.mappedport import MapperReport
 from p2ptwist.net.natreport import NATReport
-
-# What a router without an address of the Internet says: PCP's and NAT-PMP's NETWORK_FAILURE (RFC
-# 6887 section 7.4, RFC 6886 section 3.5).
-_WITHOUT_ADDRESS = "NETWORK_FAILURE"
+from p2ptwist.net.upnp import NETWORK_FAILURE
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,4 +224,4 @@ def _lacksAddress(report: MapperReport) -> bool:
     @return: whether the router says that it has no address of the Internet.
     """
     error = report.error
-    return isinstance(error, PortMappingRefused) and error.why == _WITHOUT_ADDRESS
+    return isinstance(error, PortMappingRefused) and error.why == NETWORK_FAILURE

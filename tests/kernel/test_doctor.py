@@ -26,6 +26,8 @@ _AT_ONCE = 4
 _EI, _APD = Mapping.ENDPOINT_INDEPENDENT, Mapping.ADDRESS_AND_PORT_DEPENDENT
 _OPEN, _STRICT = Filtering.ENDPOINT_INDEPENDENT, Filtering.ADDRESS_AND_PORT_DEPENDENT
 _SYMMETRIC = NAT(mapping=_APD, allocation=PortAllocation.RANDOM)
+# An address that no router of the laboratory has.
+_ELSEWHERE = "11.9.9.9"
 
 Facts = dict[str, Any]
 
@@ -113,10 +115,17 @@ def _mapping() -> dict[str, Facts]:
         startNode(node)
         sites = {name: laboratory.site(name, _SYMMETRIC) for name in ("all", "pmp", "upnp", "old")}
         hosts = {name: site.host(f"{name}-host") for name, site in sites.items()}
-        inner = laboratory.site("provider", NAT()).router("inner", NAT())
-        sites["double"], hosts["double"] = inner, inner.host("double-host")
+        provider = laboratory.site("provider", NAT())
+        for name in ("double", "double pmp", "double upnp", "double other"):
+            sites[name] = provider.router(name.replace(" ", "-"), NAT())
+            hosts[name] = sites[name].host(f"{name.replace(' ', '-')}-host")
         daemons = {
-            name: Miniupnpd(site, upnp=name not in ("pmp", "old"), pmp=name != "upnp")
+            name: Miniupnpd(
+                site,
+                upnp=not name.endswith(("pmp", "old")),
+                pmp=not name.endswith("upnp"),
+                options=f"ext_ip={_ELSEWHERE}" if name == "double other" else "",
+            )
             for name, site in sites.items()
         }
         sites["old"].namespace.run("nft", "-f", "-", text=_NO_PCP)
@@ -330,11 +339,19 @@ class RouterTests(unittest.SynchronousTestCase):
 
     def test_doubleNAT(self) -> None:
         """
-        A router that has no address of the Internet, behind another, is said to be.
+        A router that has no address of the Internet, behind another, is said to be, by whichever
+        protocol it says so; and so is one that grants an address which nobody is seen at.
         """
-        self.assertIs(_mapping()["double"]["double_nat"], True)
-        self.assertEqual(self.granted("double"), set())
-        self.assertIn("most peers", _mapping()["double"]["verdict"])
+        for name in ("double", "double pmp", "double upnp"):
+            self.assertIs(_mapping()[name]["double_nat"], True, name)
+            self.assertEqual(self.granted(name), set())
+            self.assertIn("most peers", _mapping()[name]["verdict"])
+        report = _mapping()["double other"]
+        self.assertIs(report["double_nat"], True)
+        self.assertIn("most peers", report["verdict"])
+        for grant in report["port_mapping"].values():
+            self.assertEqual(grant["external"].partition(":")[0], _ELSEWHERE)
+            self.assertIs(grant["double_nat"], True)
 
     def test_takenBack(self) -> None:
         """
