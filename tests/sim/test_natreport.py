@@ -14,6 +14,7 @@ from p2ptwist.errors import LocalUsageError
 from p2ptwist.net.lifetime import measureLifetime
 from p2ptwist.net.natreport import measureNAT
 from p2ptwist.testing import NAT, Filtering, Mapping
+from p2ptwist.testing.packet import Protocol
 from tests.sim.natworld import (
     ALTERNATE6,
     PRIMARY,
@@ -22,6 +23,7 @@ from tests.sim.natworld import (
     Liar,
     World,
 )
+from tests.sim.sessions import block
 
 
 class LifetimeTests(SynchronousTestCase):
@@ -129,6 +131,21 @@ class ReportTests(SynchronousTestCase):
             world.serveStreams()
             report = world.report()
             self.assertEqual(report.behavior.tcpMapping, mapping.value)
+            self.assertLess(world.host.seconds(), 5.0)
+
+    def test_silentStreams(self) -> None:
+        """
+        A server that is silent on TCP does not take away what another one tells; and the other
+        addresses of one are learned over TCP where UDP does not pass.
+        """
+        for blocked in (False, True):
+            world = World(self, NAT(tcpMapping=Mapping.ADDRESS_DEPENDENT))
+            world.serveStreams()
+            if blocked:
+                block(world.host, Protocol.UDP)
+            report = world.report(PRIMARY, SILENT)
+            self.assertIs(report.udp, not blocked)
+            self.assertIs(report.behavior.tcpMapping, NATMapping.ADDRESS_DEPENDENT)
             self.assertLess(world.host.seconds(), 5.0)
 
     def test_noStreams(self) -> None:
