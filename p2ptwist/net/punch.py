@@ -129,24 +129,21 @@ class Punch:
         """
         The address that datagrams go to; C{None} before the path is open.
         """
-        pair = self._agent.pair
-        return None if pair is None else pair.address
+        return None if (pair := self._agent.pair) is None else pair.address
 
     @property
     def mapped(self) -> HostPort | None:
         """
         This side's address as the other side sees it; C{None} before a check was answered.
         """
-        pair = self._agent.pair
-        return None if pair is None else pair.mapped
+        return None if (pair := self._agent.pair) is None else pair.mapped
 
     @property
     def roundTrip(self) -> float | None:
         """
         Seconds, of the latest answered check on the path; C{None} before one.
         """
-        pair = self._agent.pair
-        return None if pair is None else pair.roundTrip
+        return None if (pair := self._agent.pair) is None else pair.roundTrip
 
     @property
     def unsent(self) -> int:
@@ -198,10 +195,15 @@ class Punch:
     def whenOver(self) -> Deferred[BaseException | None]:
         """
         @return: a Deferred that fires with the reason, as an exception, when the session is over,
-            whether it ever had a path or not.  Who waits for this only watches: it does not keep
-            an attempt alive that everybody else gave up.
+            also one that never had a path.  To wait for this does not keep an attempt alive.
         """
         return self._ended.when()
+
+    def tellOver(self, callback: Callable[[object], object]) -> None:
+        """
+        Have C{callback} called with the reason when the session is over: L{whenOver}, smaller.
+        """
+        self._ended.tell(callback)
 
     def write(self, data: bytes) -> None:
         """
@@ -372,8 +374,7 @@ class Punch:
         receive = self._receiveMany
         if receive is None:
             return False
-        now = self._clock.seconds()
-        if not self._flow.hears(address, now):
+        if not self._flow.hears(address, self._clock.seconds()):
             return False
         self._tell(receive, datagrams)
         return True

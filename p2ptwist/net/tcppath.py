@@ -122,6 +122,12 @@ class TCPPath:
         """
         return self._ended.when()
 
+    def tellOver(self, callback: Callable[[object], object]) -> None:
+        """
+        Have C{callback} called with the reason when the path is over: L{whenOver}, smaller.
+        """
+        self._ended.tell(callback)
+
     def whenGone(self) -> Deferred[None]:
         """
         @return: a Deferred that fires when nothing is left of it: its connection is closed as well.

@@ -8,6 +8,7 @@ Direct means over UDP, and over TCP where UDP does not come up.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from random import Random
 
 from twisted.internet.interfaces import IReactorTime
@@ -87,9 +88,7 @@ class Carrier:
         self._closed = False
         self._udp = UDPSearch(clock, puncher, local, random, signal, self._openedUDP, self._mayLook)
         self._direct: Punch | TCPPath | None = None
-        self._tcp = TCPSearch(
-            clock, opener, signal, self._openedTCP, lambda: self._calling and self._direct is None
-        )
+        self._tcp = TCPSearch(clock, opener, signal, self._openedTCP, self._mayLookBeyondUDP)
 
     @property
     def failure(self) -> Exception | None:
@@ -272,14 +271,14 @@ class Carrier:
     # Attempts.
 
     def _openedUDP(self, punch: Punch) -> None:
-        punch.whenOver().addCallback(self._over, punch)
+        punch.tellOver(partial(self._over, punch))
         if self._closed:
             return
         self._tcp.giveUp("there is a path over UDP")
         self._use(punch)
 
     def _openedTCP(self, path: TCPPath) -> None:
-        path.whenOver().addCallback(self._over, path)
+        path.tellOver(partial(self._over, path))
         trusted = self._direct is not None and self._selector.trusted(self._clock.seconds())
         if self._closed or trusted:
             path.close("there is another path")
@@ -298,7 +297,7 @@ class Carrier:
         if former is not None:
             self._changed()
 
-    def _over(self, reason: BaseException | None, punch: Punch | TCPPath) -> None:
+    def _over(self, punch: Punch | TCPPath, reason: object) -> None:
         if punch is not self._direct:
             return
         self._direct = None
@@ -322,6 +321,9 @@ class Carrier:
         """
         better = self._direct is None or isinstance(self._direct, TCPPath)
         return self._calling and better and not self._closed
+
+    def _mayLookBeyondUDP(self) -> bool:
+        return self._calling and self._direct is None
 
     def _heardDirect(self) -> None:
         self._watch.heard(self._clock.seconds())

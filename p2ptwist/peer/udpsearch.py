@@ -9,6 +9,7 @@ a router took a datagram that came too early for its own.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from random import Random
 from typing import Protocol
 
@@ -273,7 +274,7 @@ class UDPSearch:
     def _try(self, punch: Punch) -> None:
         self._attempt = punch
         punch.whenOpen().addCallbacks(self._open, lambda _: None)
-        punch.whenOver().addCallback(self._over, punch)
+        punch.tellOver(partial(self._over, punch))
 
     def _open(self, punch: Punch) -> None:
         if punch is self._attempt:
@@ -284,7 +285,7 @@ class UDPSearch:
             self.remember(meansOf(punch.survey.rung, punch.outlet.fresh))
             self._opened(punch)
 
-    def _over(self, reason: BaseException | None, punch: Punch) -> None:
+    def _over(self, punch: Punch, reason: object) -> None:
         if punch is not self._attempt:
             return
         self._attempt = None

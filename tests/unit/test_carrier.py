@@ -54,11 +54,11 @@ class Path:
         """
         return self.opened.when()
 
-    def whenOver(self) -> Deferred[BaseException | None]:
+    def tellOver(self, callback: Callable[[object], object]) -> None:
         """
-        @return: as L{p2ptwist.net.punch.Punch}.
+        As L{p2ptwist.net.punch.Punch}.
         """
-        return self.ended.when()
+        self.ended.tell(callback)
 
     def writeMany(self, datagrams: Sequence[bytes]) -> bool:
         """
