@@ -4,8 +4,8 @@ What a session costs while nobody says anything: memory, and packets.
 C{python benchmarks/session_idle.py}, as root.  Memory: one listening peer, which others call on
 loopback, each from an identity of its own; what is counted is how much the resident set of the
 listening process grows with each session after the first.  Packets: two peers behind NATs that
-forget a mapping after 20 s, in the kernel laboratory; after some minutes of silence a byte is
-echoed again, on the direct path.
+forget a mapping after 20 s, in the kernel laboratory, once they have measured what they measure
+once in each network; after some minutes of silence a byte is echoed again, on the direct path.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from benchmarks.memory import resident
 from p2ptwist.rendezvous.descriptors import raiseDescriptorLimit
 from p2ptwist.testing.nat import NAT
 from tests.kernel.lab.laboratory import Laboratory
-from tests.kernel.lab.measures import MAPPING
+from tests.kernel.lab.measures import MAPPING, SETTLING
 from tests.kernel.lab.peers import CALL, LINKS, START, startNode
 
 reactor: Any = globalReactor
@@ -139,11 +139,11 @@ def packets(seconds: float) -> tuple[dict[str, tuple[float, float]], dict[str, A
             "tests.kernel.probe_session",
             address,
             peer,
-            str(seconds + 15.0),
+            str(seconds + SETTLING + 5.0),
             name="calling",
         )
         calling.line("{", timeout=START + CALL)
-        time.sleep(10.0)  # until checks, candidates and QUIC's acknowledgements are over
+        time.sleep(SETTLING)
         before, started = laboratory.counts().packets, time.monotonic()
         time.sleep(seconds)
         after, passed = laboratory.counts().packets, time.monotonic() - started

@@ -22,6 +22,10 @@ _ECHO = 10.0
 # Mappings of this many seconds are what an idle path must survive.
 MAPPING = 20.0
 
+# Seconds after which a peer has measured all that it measures in its network, once: the lifetime
+# of mappings comes last, a minute after the start, and takes up to three times 30 s.
+SETTLING = 200.0
+
 
 def callSeconds(caller: Place, callee: Place, node: PublicHost, count: int) -> list[float]:
     """
@@ -45,6 +49,7 @@ class Idle:
     @ivar seconds: how long nothing was said.
     @ivar packets: by side (caller, callee), what it sent to the other side meanwhile.
     @ivar linkPackets: by side, what it sent to the node.
+    @ivar settling: by side, what it had sent to both before that, since the path was opened.
     @ivar alive: whether a datagram was echoed after that.
     @ivar events: what the caller said, for a person to read.
     """
@@ -52,14 +57,17 @@ class Idle:
     seconds: float
     packets: tuple[int, int]
     linkPackets: tuple[int, int]
+    settling: tuple[int, int]
     alive: bool
     events: list[dict[str, Any]]
 
 
-def idle(seconds: float) -> dict[str, Idle]:
+def idle(seconds: float, settling: float = 0.0) -> dict[str, Idle]:
     """
     Open paths, leave them alone for so long, and use them again: between routers that keep a
     mapping for 20 s, and whose next mapping has the same port, or another one.
+
+    @param settling: how long they are left alone before that.
     """
     with Laboratory() as laboratory:
         node = laboratory.publicHost("node")
@@ -72,12 +80,14 @@ def idle(seconds: float) -> dict[str, Idle]:
             pair.call()
         for pair in pairs.values():
             pair.talk("before")
+        opened = laboratory.counts().packets
+        time.sleep(settling)
         started = time.monotonic()
         before = laboratory.counts().packets
         time.sleep(seconds)
         after = laboratory.counts().packets
         passed = time.monotonic() - started
-        return {name: pair.outcome(passed, before, after) for name, pair in pairs.items()}
+        return {name: pair.outcome(passed, opened, before, after) for name, pair in pairs.items()}
 
 
 class _Pair:
@@ -107,11 +117,20 @@ class _Pair:
         self._caller.write(f"{text}\n")
         return self._caller.answers(text, timeout=_ECHO)
 
-    def outcome(self, seconds: float, before: list[list[int]], after: list[list[int]]) -> Idle:
+    def outcome(
+        self,
+        seconds: float,
+        opened: list[list[int]],
+        before: list[list[int]],
+        after: list[list[int]],
+    ) -> Idle:
         a, b, node = self._places[0].port, self._places[1].port, self._node.port
 
         def sent(one: int, other: int) -> int:
             return after[one][other] - before[one][other]
+
+        def settling(one: int, other: int) -> int:
+            return sum(before[one][each] - opened[one][each] for each in (other, node))
 
         alive = self.talk("after")
         assert self._caller is not None
@@ -119,6 +138,7 @@ class _Pair:
             seconds,
             (sent(a, b), sent(b, a)),
             (sent(a, node), sent(b, node)),
+            (settling(a, b), settling(b, a)),
             alive,
             self._caller.events(),
         )
