@@ -21,6 +21,38 @@ from qh3.quic.configuration import QuicConfiguration
 from qh3.quic.connection import QuicConnection
 from twisted.logger import Logger
 
+from p2ptwist.net.quicevents import (
+    Answered,
+    HandshakeDone,
+    MessageReceived,
+    QUICEvent,
+    StreamAborted,
+    StreamReceived,
+    StreamStopped,
+    Terminated,
+)
+
+__all__ = [
+    "CONTROL_STREAM",
+    "MESSAGE_LENGTH",
+    "QUIC",
+    "REASON_LIMIT",
+    "Answered",
+    "Credentials",
+    "HandshakeDone",
+    "MessageReceived",
+    "QUICEvent",
+    "StreamAborted",
+    "StreamReceived",
+    "StreamStopped",
+    "Terminated",
+    "calledQUIC",
+    "callingQUIC",
+    "destinationOf",
+    "isPanic",
+    "prepareQUIC",
+]
+
 ALPN = "p2ptwist/1"
 DATAGRAM_LENGTH = 1200  # bytes; RFC 9000 section 14: what every path must carry
 # Bytes of an application's datagram: what is left of a QUIC datagram beside header, frame and tag.
@@ -51,94 +83,6 @@ _ED25519 = 0x0807  # the signature scheme; RFC 8446 section 4.2.3
 
 _prepared: list[bool] = []
 _log = Logger()
-
-
-@dataclass(frozen=True, slots=True)
-class HandshakeDone:
-    """
-    The connection is encrypted.
-
-    @ivar peerKey: the raw Ed25519 key of the called side's certificate, 32 bytes; empty when it
-        is of another kind.  C{None} on the called side, which has seen no certificate.
-    """
-
-    peerKey: bytes | None
-
-
-@dataclass(slots=True)
-class StreamReceived:
-    """
-    Bytes of a stream, in order.  Not frozen as the others are, which takes three times as long to
-    make: there is one for each datagram.
-
-    @ivar ended: whether they are the last.
-    """
-
-    stream: int
-    data: bytes
-    ended: bool
-
-
-@dataclass(frozen=True, slots=True)
-class StreamAborted:
-    """
-    The other side gave up sending on a stream.
-    """
-
-    stream: int
-    code: int
-
-
-@dataclass(frozen=True, slots=True)
-class StreamStopped:
-    """
-    The other side wants no more of a stream.
-    """
-
-    stream: int
-    code: int
-
-
-@dataclass(frozen=True, slots=True)
-class MessageReceived:
-    """
-    An application's datagram.
-    """
-
-    data: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Answered:
-    """
-    The other side acknowledged a L{QUIC.ping}: it is there, and knows the connection.
-    """
-
-
-@dataclass(frozen=True, slots=True)
-class Terminated:
-    """
-    The connection is over.
-
-    @ivar code: of CONNECTION_CLOSE.
-    @ivar reason: its text.
-    @ivar byApplication: whether C{code} is the session's own, or QUIC's.
-    """
-
-    code: int
-    reason: str
-    byApplication: bool
-
-
-QUICEvent = (
-    HandshakeDone
-    | StreamReceived
-    | StreamAborted
-    | StreamStopped
-    | MessageReceived
-    | Answered
-    | Terminated
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,7 +162,7 @@ class QUIC:
         """
         timer: float | None = self._connection.get_timer()
         stirred = self._stirredAt
-        if timer is None or timer <= stirred + PROBE_LEAST or timer - stirred > _IDLE_TIMEOUT / 2:
+        if timer is None or timer <= stirred + PROBE_LEAST or timer - stirred > self._idle() / 2:
             return timer
         doublings: int = max(0, min(self._private("pto_count"), 20) - PROBE_COUNT)
         return min(timer, stirred + min(PROBE_LEAST * 2.0**doublings, PROBE_MOST))
@@ -228,7 +172,7 @@ class QUIC:
         Do what is due.
         """
         timer: float | None = self._connection.get_timer()
-        early = timer is not None and now < timer <= now + _IDLE_TIMEOUT / 2
+        early = timer is not None and now < timer <= now + self._idle() / 2
         self._stirredAt = now  # also if there is nothing that may be sent
         self._try(self._connection.handle_timer, timer if early else now)
 
@@ -277,7 +221,7 @@ class QUIC:
         """
         deadline = self.deadline()
         # All other timers of QUIC's, of which any means that something is under way, are short.
-        return deadline is None or deadline - now > _IDLE_TIMEOUT / 2
+        return deadline is None or deadline - now > self._idle() / 2
 
     def unanswered(self, now: float) -> int | None:
         """
@@ -301,6 +245,15 @@ class QUIC:
             if before >= _REPEATED or self._private("bytes_in_flight") > _REPEAT_LIMIT:
                 return
             self.handleTimeout(max(now, deadline))
+
+    def _idle(self) -> float:
+        """
+        @return: seconds of silence after which QUIC ends the connection: as few as either side
+            wants (RFC 9000 section 10.1).
+        """
+        theirs = getattr(self._connection, "_applied_transport_parameters", None)
+        milliseconds: int = getattr(theirs, "max_idle_timeout", 0) or 0
+        return min(_IDLE_TIMEOUT, milliseconds / 1000 or _IDLE_TIMEOUT)
 
     def _private(self, name: str, default: Any = 0) -> Any:
         return getattr(getattr(self._connection, "_core", None), name, default)

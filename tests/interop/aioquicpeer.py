@@ -8,7 +8,9 @@ from __future__ import annotations
 import os
 import ssl
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from hashlib import sha256, sha512
+from time import time
 from typing import Any
 
 from aioquic.quic import events
@@ -16,7 +18,12 @@ from aioquic.quic.configuration import QuicConfiguration
 from aioquic.quic.connection import QuicConnection
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import (
+    Ed25519PrivateKey,
+    Ed25519PublicKey,
+)
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
+from cryptography.hazmat.primitives.hpke import AEAD, KDF, KEM, Suite
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
     PublicFormat,
@@ -36,7 +43,10 @@ CONTROL = 1  # the control stream
 PURPOSE = b"p2ptwist session v1\0"
 CHALLENGE, PROOF, ADMITTED, SIGNAL, GRANT = 1, 2, 3, 0x10, 0x11
 FREE = 65_536  # bytes of a stream that need no grant
-ENVELOPE = 0x51
+ENVELOPE, EARLY_ENVELOPE = 0x51, 0x53
+EARLY_PURPOSE = b"p2ptwist early offer v1\0"
+SEAL = Suite(KEM.X25519, KDF.HKDF_SHA256, AEAD.CHACHA20_POLY1305)
+PRIME = 2**255 - 19
 DATAGRAMS = 10  # in one envelope
 
 
@@ -60,6 +70,72 @@ def settings(identity: Identity | None) -> QuicConfiguration:
         configuration.certificate = x509.load_pem_x509_certificate(credentials.certificate)
         configuration.private_key = load_pem_private_key(credentials.privateKey, None)
     return configuration
+
+
+def joined(parts: Sequence[bytes]) -> bytes:
+    """
+    @return: each after two bytes of length.
+    """
+    return b"".join(struct.pack("!H", len(part)) + part for part in parts)
+
+
+def separated(data: bytes) -> list[bytes]:
+    """
+    @return: the parts that L{joined} made C{data} of.
+    """
+    parts = []
+    while data:
+        (length,) = struct.unpack("!H", data[:2])
+        parts.append(data[2 : 2 + length])
+        data = data[2 + length :]
+    return parts
+
+
+def earlyText(
+    caller: bytes, called: bytes, name: bytes, time: bytes, datagrams: Sequence[bytes], rest: bytes
+) -> bytes:
+    """
+    @param time: 8 bytes.
+    @param rest: the signals with their lengths.
+    @return: what is signed.
+    """
+    bound = sha256(joined(datagrams)).digest()
+    return EARLY_PURPOSE + caller + called + name + time + bound + rest
+
+
+def sealed(
+    identity: Identity,
+    called: bytes,
+    name: bytes,
+    signals: Sequence[bytes],
+    datagrams: Sequence[bytes],
+) -> bytes:
+    """
+    @return: an early offer.
+    """
+    now, rest = struct.pack("!Q", int(time())), joined(signals)
+    text = earlyText(identity.publicKey, called, name, now, datagrams, rest)
+    y = int.from_bytes(called, "little") % 2**255
+    u = (1 + y) * pow(1 - y, -1, PRIME) % PRIME
+    key = X25519PublicKey.from_public_bytes(u.to_bytes(32, "little"))
+    return SEAL.encrypt(now + identity.sign(text) + rest, key, EARLY_PURPOSE + name)
+
+
+def unsealed(
+    identity: Identity, caller: bytes, name: bytes, early: bytes, datagrams: Sequence[bytes]
+) -> list[bytes]:
+    """
+    @return: the signals of an early offer, which is right in every way.
+    """
+    key = load_pem_private_key(identity.credentials().privateKey, None)
+    assert isinstance(key, Ed25519PrivateKey)
+    scalar = X25519PrivateKey.from_private_bytes(sha512(key.private_bytes_raw()).digest()[:32])
+    inside = SEAL.decrypt(early, scalar, EARLY_PURPOSE + name)
+    now, signature, rest = inside[:8], inside[8:72], inside[72:]
+    text = earlyText(caller, identity.publicKey, name, now, datagrams, rest)
+    Ed25519PublicKey.from_public_bytes(caller).verify(signature, text)
+    assert abs(struct.unpack("!Q", now)[0] - time()) < 300
+    return separated(rest)
 
 
 class Flow:
@@ -91,6 +167,7 @@ class AioquicSession:
     @ivar messages: datagrams of the application that came.
     @ivar admitted: whether the caller is admitted.
     @ivar signals: the other side's signals; there is no answer to them, so no direct path.
+    @ivar offered: those of them that were in its early offer.
     @ivar grants: how many came.
     @ivar end: how it ended.
     """
@@ -105,6 +182,7 @@ class AioquicSession:
         self.messages: list[bytes] = []
         self.admitted = False
         self.signals: list[bytes] = []
+        self.offered: list[bytes] = []
         self.grants = 0
         self.end: events.ConnectionTerminated | None = None
         self.key = key
@@ -187,10 +265,15 @@ class AioquicSession:
         Send what there is to send, and wait for what comes next.
         """
         datagrams = [data for data, _ in self.connection.datagrams_to_send(self._now())]
+        if self._peer.offers and self.calling:
+            signals, self._peer.offers = self._peer.offers, []
+            early = sealed(self._peer.identity, self.key, self.name, signals, datagrams)
+            head = bytes((EARLY_ENVELOPE,)) + self.name + joined([early])
+            self._peer.link.sendRelayed(self.key, head + joined(datagrams))
+            datagrams = []
         for first in range(0, len(datagrams), DATAGRAMS):
             envelope = bytes((ENVELOPE,)) + self.name
-            for datagram in datagrams[first : first + DATAGRAMS]:
-                envelope += struct.pack("!H", len(datagram)) + datagram
+            envelope += joined(datagrams[first : first + DATAGRAMS])
             self._peer.link.sendRelayed(self.key, envelope)
         self.stopTimer()
         deadline = self.connection.get_timer()
@@ -332,6 +415,8 @@ class AioquicPeer:
 
     @ivar proves: the identity that it shows to others: its own, unless it is an impostor.
     @ivar welcomes: whether it admits anybody.
+    @ivar heeds: whether it reads early offers.
+    @ivar offers: the signals of the early offer that its next call begins with.
     @ivar sessions: those that others have begun.
     """
 
@@ -340,6 +425,8 @@ class AioquicPeer:
         self.identity = identity
         self.proves = identity
         self.welcomes = True
+        self.heeds = True
+        self.offers: list[bytes] = []
         self.sessions: list[AioquicSession] = []
         self.link = RendezvousLink.fromString(host, node, identity)
         self.link.receiver = self
@@ -389,9 +476,11 @@ class AioquicPeer:
         """
         Take an envelope.
         """
-        if payload[0] != ENVELOPE:
+        if payload[0] not in (ENVELOPE, EARLY_ENVELOPE):
             return
-        name, datagrams = payload[1:9], list(_datagrams(payload[9:]))
+        name, datagrams, early = payload[1:9], separated(payload[9:]), b""
+        if payload[0] == EARLY_ENVELOPE:
+            early = datagrams.pop(0)
         session = self._byName.get((sender, name))
         if session is None:
             # RFC 9000 section 17.2: the length of the connection ID, and the connection ID.
@@ -399,15 +488,10 @@ class AioquicPeer:
             session = AioquicSession(self, sender, name, destination)
             self._byName[(sender, name)] = session
             self.sessions.append(session)
+            if early and self.heeds:
+                session.offered = unsealed(self.identity, sender, name, early, datagrams)
             session.receive(datagrams)
             session.challenge()
             session.flush()
         else:
             session.receive(datagrams)
-
-
-def _datagrams(data: bytes) -> Iterator[bytes]:
-    while data:
-        (length,) = struct.unpack("!H", data[:2])
-        yield data[2 : 2 + length]
-        data = data[2 + length :]

@@ -9,7 +9,9 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IProtocol
 from twisted.python.failure import Failure
 
+from p2ptwist.core.ice.candidate import Candidate, CandidateType
 from p2ptwist.errors import SessionLost, SessionRefused
+from p2ptwist.net.puncher import Puncher
 from p2ptwist.peer.identity import generateIdentity
 from p2ptwist.peer.service import allowing
 from tests.interop.aioquicpeer import FREE, AioquicPeer, AioquicSession
@@ -86,6 +88,23 @@ class CallingTests(SessionInteropCase):
         (flow,) = session.flows.values()
         self.assertEqual((flow.service, flow.data), ("echo", LARGE))
         self.assertGreater(session.grants, 0, "the echo was granted")
+        self.assertEqual(session.signals[0][:2], b"\1\1", "an offer of a direct path")
+
+    def test_earlyOffer(self) -> None:
+        """
+        aioquic reads in the first envelope what is said again behind the proof.
+        """
+        session, _ = self.calling()
+        self.assertEqual(session.offered[0][:2], b"\1\1", "an offer of a direct path")
+        self.assertEqual(session.offered, session.signals[: len(session.offered)])
+
+    def test_noEarlyOffer(self) -> None:
+        """
+        One that does not care for early offers gets the same session without.
+        """
+        self.there.heeds = False
+        session, _ = self.calling()
+        self.assertEqual((session.offered, session.admitted), ([], True))
         self.assertEqual(session.signals[0][:2], b"\1\1", "an offer of a direct path")
 
     def test_backwards(self) -> None:
@@ -214,6 +233,44 @@ class CalledTests(SessionInteropCase):
         session.finish(stream)
         self.internet.advance(1.0)
         self.assertTrue(session.flows[stream].ended)
+        self.assertEqual(echoes.made[0].transport.getPeer().peerID, FOREIGN.peerID)
+
+    def offer(self) -> bytes:
+        """
+        @return: an offer of a direct path to aioquic, of which nothing will come.
+        """
+        signals: list[bytes] = []
+        puncher = Puncher(self.there.host, lambda data, address: None)
+        address = (self.there.host.address, 20_000)
+        puncher.call(signals.append, [Candidate(CandidateType.HOST, address, 1)])
+        puncher.close()
+        return signals[0]
+
+    def test_earlyOffer(self) -> None:
+        """
+        An early offer is answered behind the challenge, to one that never proves itself.
+        """
+        self.here.echoes()
+        self.there.offers = [self.offer()]
+        session = self.there.call(self.here.identity.publicKey)
+        session._prove = lambda challenge: None  # type: ignore[method-assign]
+        self.internet.advance(3.0)
+        self.assertEqual(session.signals[0][:2], b"\1\2", "an answer")
+        self.internet.advance(10.0)
+        assert session.end is not None
+        self.assertEqual((session.end.error_code, session.admitted), (3, False))
+
+    def test_earlyOfferAndProof(self) -> None:
+        """
+        And the session goes on as any other.
+        """
+        echoes = self.here.echoes()
+        self.there.offers = [self.offer()]
+        session = self.called()
+        self.assertEqual((session.admitted, self.there.offers), (True, []))
+        self.assertEqual(session.signals[0][:2], b"\1\2", "an answer")
+        session.write(session.open("echo"), b"well")
+        self.internet.advance(1.0)
         self.assertEqual(echoes.made[0].transport.getPeer().peerID, FOREIGN.peerID)
 
     def test_backwards(self) -> None:
