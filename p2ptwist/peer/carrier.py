@@ -26,6 +26,7 @@ from p2ptwist.net.puncher import Punch, Puncher
 from p2ptwist.net.tcpopen import TCPOpener
 from p2ptwist.net.tcppath import TCPPath
 from p2ptwist.peer.pathwatch import LULL_PATIENCE, STALLED, PathWatch
+from p2ptwist.peer.succession import Succession
 from p2ptwist.peer.tcpsearch import BLOCKED_LEAD, UDP_LEAD, TCPSearch
 from p2ptwist.peer.udpsearch import LocalAddresses, UDPSearch
 
@@ -88,6 +89,7 @@ class Carrier:
         self._closed = False
         self._udp = UDPSearch(clock, puncher, local, random, signal, self._openedUDP, self._mayLook)
         self._direct: Punch | TCPPath | None = None
+        self._succession = Succession(clock, self._udp.renew, deliver, deliverAll)
         self._tcp = TCPSearch(clock, opener, signal, self._openedTCP, self._mayLookBeyondUDP)
 
     @property
@@ -222,6 +224,7 @@ class Carrier:
         """
         self._closed = True
         self._watch.stop()
+        self._succession.stop()
         self._tcp.giveUp(reason)
         self._udp.close(reason)
         direct, self._direct = self._direct, None
@@ -251,6 +254,7 @@ class Carrier:
         The other side proved that it is at the other end of the direct path.
         """
         if self._direct is not None:
+            self._succession.seen(self._direct)
             self._watch.confirmed(answered, self._direct.roundTrip or 0.0)
             self._pollChange()
 
@@ -259,6 +263,7 @@ class Carrier:
         The direct path goes to another address.
         """
         if self._direct is not None:
+            self._succession.seen(self._direct)
             self._selector.directOpened(self._clock.seconds(), self._direct.roundTrip or 0.0)
             self._probe()
         self._changed()
@@ -289,7 +294,8 @@ class Carrier:
     def _use(self, path: Punch | TCPPath) -> None:
         former, self._direct = self._direct, path
         if former is not None:
-            former.close("a newer path")
+            self._succession.retire(former)
+        self._succession.opened(path, self._calling)
         self._selector.directOpened(self._clock.seconds(), path.roundTrip or 0.0)
         path.receiver = self
         # Nothing can be heard on it, and so it is not trusted, before something is sent.
@@ -302,7 +308,9 @@ class Carrier:
             return
         self._direct = None
         self._watch.stop()
-        lasted = self._selector.directLost(self._clock.seconds())
+        now, selector = self._clock.seconds(), self._selector
+        self._succession.lost(selector.since if selector.kind is PathKind.RELAYED else now)
+        lasted = selector.directLost(now)
         self._udp.pathLasted(lasted)
         self._probe()
         self._pollChange()

@@ -65,6 +65,7 @@ class UDPSearch:
         "_backoff",
         "_clock",
         "_closed",
+        "_latest",
         "_local",
         "_memory",
         "_networks",
@@ -107,6 +108,7 @@ class UDPSearch:
         self._offers = TokenBucket(OFFER_RATE, clock.seconds())
         self._memory = memoryOf(clock)
         self._networks: Networks | None = None
+        self._latest: Punch | None = None
         self._closed = False
         self._attempt: Punch | None = None
         self._opening: Deferred[FreshPort] | None = None
@@ -131,6 +133,13 @@ class UDPSearch:
             )
         )
         self._timer = self._clock.callLater(FRESH_AFTER, self._silent)
+
+    def renew(self) -> None:
+        """
+        Open another path beside the one in use, from fresh ports.
+        """
+        if self._attempt is None and self._opening is None and not self._closed:
+            self._openFresh(self._callFresh)
 
     def callLater(self) -> None:
         """
@@ -282,10 +291,14 @@ class UDPSearch:
             self._replace("there is a path")
             self._stopTimer()
             self._networks = punch.survey.networks
-            self.remember(meansOf(punch.survey.rung, punch.outlet.fresh))
+            if self._latest is None:
+                self.remember(meansOf(punch.survey.rung, punch.outlet.fresh))
+            self._latest = punch
             self._opened(punch)
 
     def _over(self, punch: Punch, reason: object) -> None:
+        if punch is self._latest:
+            self._latest = None
         if punch is not self._attempt:
             return
         self._attempt = None

@@ -18,10 +18,12 @@ from p2ptwist.core.ice.signal import Goodbye, Signal, decodeSignal, encodeSignal
 from p2ptwist.core.nat import NATBehavior
 from p2ptwist.core.session.selector import PathKind
 from p2ptwist.errors import PathLost, PunchFailed
+from p2ptwist.interfaces import IBatchPathReceiver
 from p2ptwist.net.latch import Latch
 from p2ptwist.net.puncher import Puncher
 from p2ptwist.peer.carrier import Carrier
 from p2ptwist.peer.pathwatch import LINK_PATIENCE, LULL_PATIENCE, STALLED
+from p2ptwist.peer.succession import DRAIN
 from p2ptwist.peer.udpsearch import OFFER_RATE
 
 
@@ -404,8 +406,14 @@ class CarrierTests(SynchronousTestCase):
         self.carrier.signalReceived(self.offer())
         newest = self.paths.made[-1]
         newest.opened.settle(newest)
-        self.assertEqual(path.closed, "a newer path")
         self.assertIs(self.carrier.direct, newest)
+        self.assertIsNone(path.closed)
+        assert IBatchPathReceiver.providedBy(path.receiver)
+        path.receiver.datagramReceived(b"1")
+        path.receiver.datagramsReceived((b"2", b"3"))
+        self.assertEqual(self.delivered[-3:], [b"1", b"2", b"3"])
+        self.clock.advance(DRAIN)
+        self.assertEqual(path.closed, "a newer path")
         newest.fail(PathLost("gone"))
         self.clock.advance(100.0)
         self.assertEqual(len(self.paths.made), 3, "the caller offers, not this side")

@@ -90,6 +90,21 @@ class MemoryTests(SynchronousTestCase):
         self.assertIsNone(memory.recall(None))
         self.assertTrue(memory.mayClimb(None, 0.0))
 
+    def test_life(self) -> None:
+        """
+        How long mappings last is kept beside what worked, for as many pairs.
+        """
+        memory = PairMemory()
+        memory.lasts(None, 60.0)
+        memory.lasts(HERE, 60.0)
+        memory.lasts(HERE, None)
+        self.assertEqual((memory.life(HERE), memory.life(None)), (60.0, None))
+        memory.failed(HERE, 0.0)
+        self.assertEqual(memory.life(HERE), 60.0)
+        for number in range(LIMIT):
+            memory.lasts((A_HOST, str(number)), 50.0)
+        self.assertEqual((memory.life(HERE), memory.life((A_HOST, "0"))), (None, 50.0))
+
     def test_bounded(self) -> None:
         """
         The pairs that were met longest ago make room.

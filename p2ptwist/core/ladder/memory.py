@@ -71,6 +71,7 @@ class PairMemory:
 
     def __init__(self) -> None:
         self._entries: dict[Networks, _Entry] = {}
+        self._lives: dict[Networks, float] = {}
 
     def worked(self, networks: Networks | None, means: Means) -> None:
         """
@@ -100,6 +101,23 @@ class PairMemory:
         """
         entry = None if networks is None else self._entries.get(networks)
         return None if entry is None else entry.means
+
+    def lasts(self, networks: Networks | None, life: float | None) -> None:
+        """
+        @param life: seconds after which a NAT forgets every mapping, however much it is used;
+            C{None} changes nothing.
+        """
+        if networks is not None and life is not None:
+            self._lives.pop(networks, None)
+            self._lives[networks] = life
+            if len(self._lives) > LIMIT:
+                del self._lives[next(iter(self._lives))]
+
+    def life(self, networks: Networks | None) -> float | None:
+        """
+        @return: the same.
+        """
+        return None if networks is None else self._lives.get(networks)
 
     def mayClimb(self, networks: Networks | None, now: float) -> bool:
         """

@@ -16,8 +16,8 @@ from p2ptwist.core.address import HostPort
 from p2ptwist.core.ice.candidate import GATEWAY_PORTS, LOWEST_PORT
 from p2ptwist.core.ladder.budget import SPRAY_LIMIT, Budget
 
-# Seconds between two datagrams of a spray: so much less than a hundred a second that ordinary checks
-# of some sessions at the same time do not make it more.
+# Seconds between two datagrams of a spray: so much less than a hundred a second that ordinary
+# checks of some sessions at the same time do not make it more.
 SPRAY_GAP = 0.0115
 SPRAY_PORTS = int(SPRAY_LIMIT / SPRAY_GAP)  # as many as fit in the time
 KNOCK_GAPS = (0.0, 0.05, 0.1, 0.2, 0.4, 0.8)  # seconds; some are lost, and the first may be early
