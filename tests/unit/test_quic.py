@@ -5,6 +5,7 @@ Tests for L{p2ptwist.net.quic}.
 from __future__ import annotations
 
 import datetime
+from dataclasses import replace
 from functools import partial
 from itertools import pairwise
 from random import Random
@@ -17,6 +18,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from cryptography.x509.oid import NameOID
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from qh3.quic.connection import QuicConnection
 from twisted.trial.unittest import SynchronousTestCase
 
 from p2ptwist.net.quic import (
@@ -110,6 +112,41 @@ class ConnectionTests(SynchronousTestCase):
         self.assertEqual(events(pair.called), [HandshakeDone(None)])
         pair.pump(1.0)
         self.assertTrue(pair.calling.isSettled(pair.now))
+
+    def test_greeted(self) -> None:
+        """
+        A hello counts when it has come whole.
+        """
+        pair = Pair()
+        self.assertGreater(len(pair.flight), 1)
+        self.assertFalse(pair.called.greeted())
+        pair.called.receive(pair.flight[:-1], pair.now)
+        self.assertFalse(pair.called.greeted())
+        pair.called.receive(pair.flight[-1:], pair.now)
+        self.assertTrue(pair.called.greeted())
+
+    def test_idleTimeout(self) -> None:
+        """
+        One that ends idle connections after an hour, as other libraries do, is not taken for one
+        that has to be probed; and in a minute of silence nothing ends.
+        """
+        pair = Pair()
+        configuration = replace(pair.calling._connection.configuration, idle_timeout=3600.0)
+        connection = QuicConnection(configuration=configuration)
+        connection.connect(("192.0.2.1", 1), pair.now)
+        pair.calling = QUIC(connection, called=False)
+        pair.flight = pair.calling.takeDatagrams(pair.now)
+        pair.called = calledQUIC(IDENTITY.credentials(), destinationOf(pair.flight[0]) or b"")
+        pair.open().pump(1.0)
+        self.assertTrue(pair.called.isSettled(pair.now))
+        until = pair.now + 60.0
+        while (due := pair.called.deadline()) is not None and due < until:
+            pair.now = max(pair.now, due)
+            pair.called.handleTimeout(pair.now)
+        pair.now = until
+        pair.calling.send(pair.calling.openStream(), b"still there", True)
+        pair.pump()
+        self.assertEqual(events(pair.called), [StreamReceived(0, b"still there", True)])
 
     def test_streams(self) -> None:
         """
