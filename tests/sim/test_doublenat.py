@@ -115,6 +115,20 @@ class DoubleNATTests(SessionCase):
                 self.assertIn(IPv4Address(remote), _SHARED)
                 self.world.close()
 
+    def test_innerMappedLadder(self) -> None:
+        """
+        An address inside one carrier's network is none that a peer elsewhere can aim at: a ladder
+        uses the outer one, and finds a random port of the other side.
+        """
+        for turned in (False, True):
+            self.world = self.pairs()
+            carrier = self.world.internet.router("carrier", A_EXTERNAL, nat=STRICT, lan=SHARED)
+            inner = carrier.router("inner", nat=NAT(portMapping=PortMapper()))
+            routers = [inner, self.world.site("other", B_EXTERNAL, SYMMETRIC)]
+            a, b = self.peers(routers[::-1] if turned else routers)
+            self.assertEqual(self.meet(a, b, 22.0), A_EXTERNAL if turned else B_EXTERNAL)
+            self.world.close()
+
     def test_innerSymmetric(self) -> None:
         """
         The same where the inner routers have the hardest mappings, if one maps ports.

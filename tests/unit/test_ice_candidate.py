@@ -18,6 +18,7 @@ from p2ptwist.core.ice.candidate import (
     CandidateType,
     candidatePriority,
     isCheckable,
+    isInner,
     isPrivate,
     looksReachable,
     makeCandidate,
@@ -164,6 +165,21 @@ class CheckableTests(SynchronousTestCase):
             self.assertFalse(isCheckable((host, 4000), allowLoopback=False), host)
             self.assertTrue(isCheckable((host, 4000), allowLoopback=True), host)
             self.assertFalse(isCheckable((host, 80), allowLoopback=True), host)
+
+
+class InnerTests(SynchronousTestCase):
+    """
+    Which addresses are of networks behind NATs.
+    """
+
+    def test_inner(self) -> None:
+        """
+        RFC 1918, RFC 6598 and link-local ones; none of IPv6, and none beside.
+        """
+        inner = ("10.1.2.3", "172.31.0.1", "192.168.0.1", "100.127.0.1", "169.254.1.1")
+        self.assertEqual([isInner(host) for host in inner], [True] * 5)
+        outer = ("8.8.8.8", "172.32.0.1", "100.128.0.1", "192.0.2.1", "fd00::1", "2001:db8::1")
+        self.assertEqual([isInner(host) for host in outer], [False] * 6)
 
 
 class ReachableTests(SynchronousTestCase):

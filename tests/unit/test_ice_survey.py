@@ -63,6 +63,24 @@ class SurveyTests(SynchronousTestCase):
         self.assertEqual(survey.remoteHosts, {"8.8.8.8", "8.8.8.9"})
         self.assertEqual(survey.networks, ("8.8.4.4", "8.8.8.8"))
 
+    def test_innerAddresses(self) -> None:
+        """
+        Addresses of inner networks, where a router there maps ports, are not aimed at, nor told to
+        aim at, unless there are no others: then the whole network is one's own.
+        """
+        peer = Peer()
+        survey = peer.agent.survey
+        peer.agent.addCandidates([reflexive("100.64.0.2", 4001)], 0.0)
+        inner = [reflexive(host, 4002) for host in ("10.0.0.1", "192.168.1.1", "100.64.0.3")]
+        peer.describe(inner)
+        self.assertEqual(survey.address, ("100.64.0.2", 4001))
+        self.assertEqual(survey.remoteHosts, {"10.0.0.1", "192.168.1.1", "100.64.0.3"})
+        peer.agent.addCandidates([reflexive("8.8.4.4", 4003)], 0.0)
+        self.assertEqual(survey.address, ("8.8.4.4", 4003))
+        self.assertEqual(survey.remoteHosts, frozenset())
+        peer.more([*inner, reflexive("8.8.8.8", 4004)])
+        self.assertEqual(survey.remoteHosts, {"8.8.8.8"})
+
     def test_behaviors(self) -> None:
         """
         Ordinary checks ought to meet where both are steady, or nobody knows better.

@@ -8,6 +8,7 @@ import enum
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
+from ipaddress import IPv4Address, IPv4Network
 
 from p2ptwist.core.address import HostPort, isIPv6, parseHost
 from p2ptwist.core.errors import LocalUsageError
@@ -39,6 +40,12 @@ TYPE_PREFERENCE = {
     CandidateType.SERVER_REFLEXIVE: 100,
     CandidateType.RELAYED: 0,
 }
+_INNER = tuple(
+    map(
+        IPv4Network,
+        ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "169.254.0.0/16"),
+    )
+)
 # RFC 8421 section 4: IPv6 first, as it needs no translation.
 LOCAL_PREFERENCE_IPV6 = 65535
 LOCAL_PREFERENCE_IPV4 = 65534
@@ -120,6 +127,16 @@ def isLoopback(host: str) -> bool:
     @return: whether C{host} is this machine and no other.
     """
     return parseHost(host).is_loopback
+
+
+@lru_cache(4096)
+def isInner(host: str) -> bool:
+    """
+    @return: whether the IPv4 address C{host} is one of networks behind NATs (RFC 1918, RFC 6598),
+        or of a single link: another peer in another network means somebody else by it.
+    """
+    parsed = parseHost(host)
+    return isinstance(parsed, IPv4Address) and any(parsed in network for network in _INNER)
 
 
 @lru_cache(4096)

@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Set
 
 from p2ptwist.core.address import HostPort, isIPv6
-from p2ptwist.core.ice.candidate import Candidate, CandidateType
+from p2ptwist.core.ice.candidate import Candidate, CandidateType, isInner
 from p2ptwist.core.ice.conversation import Conversation
 from p2ptwist.core.ice.lineage import Lineage
 from p2ptwist.core.ice.localside import LocalSide
@@ -56,15 +56,24 @@ class Survey:
         This side's server-reflexive IPv4 address; without a NAT its host address is the same, and
         there is none.
         """
-        return next(map(_address, filter(_isReflexive, self._localSide)), None)
+        reflexive = [each.address for each in self._localSide if _isReflexive(each)]
+        # Inner ones are those that a router maps which is not the outermost.
+        return next(
+            (each for each in reflexive if not isInner(each[0])), next(iter(reflexive), None)
+        )
 
     @property
     def remoteHosts(self) -> Set[str]:
         """
-        The hosts of the other side's server-reflexive IPv4 addresses.
+        The hosts of the other side's server-reflexive IPv4 addresses; those of inner networks only
+        where this side's is one as well, as nobody is to be aimed at who lives in this one's LAN.
         """
         remote = (pair.remote for pair in self._lineage.current.checklist)
-        return frozenset(each.address[0] for each in remote if _isReflexive(each))
+        hosts = frozenset(each.address[0] for each in remote if _isReflexive(each))
+        own = self.address
+        if own is not None and isInner(own[0]):
+            return hosts
+        return frozenset(host for host in hosts if not isInner(host))
 
     @property
     def networks(self) -> Networks | None:
@@ -123,7 +132,3 @@ class Survey:
 def _isReflexive(candidate: Candidate) -> bool:
     reflexive = candidate.type is CandidateType.SERVER_REFLEXIVE
     return reflexive and not isIPv6(candidate.address[0])
-
-
-def _address(candidate: Candidate) -> HostPort:
-    return candidate.address
