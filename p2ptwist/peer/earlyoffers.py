@@ -66,7 +66,7 @@ class EarlyOffers:
     def read(self, caller: bytes, envelope: Envelope, now: float) -> tuple[bytes, ...]:
         """
         @param caller: whom the node named as the sender.
-        @param now: seconds on the clock that all others use, which is not set.
+        @param now: seconds on the clock of this side's timers, for what is read in how much time.
         @return: the signals of its early offer; none when there is none, it is somebody else's, of
             another time, came before, or is one too many.
         """
