@@ -180,8 +180,7 @@ class Succession:
     def _due(self) -> None:
         self._timer = None
         rotation = self._rotation
-        if rotation is None:
-            return
+        assert rotation is not None  # or nothing would have been due
         self._opening = not self._opening
         if self._opening:
             rotation.begun()

@@ -11,6 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from p2ptwist.core.session.rotation import RATIO
 from p2ptwist.net.climb import memoryOf
+from p2ptwist.net.datagramport import DatagramPort
 from p2ptwist.testing import NAT, Filtering, PortAllocation
 from tests.sim.sessions import Caller, SessionPairs, Talk
 from tests.sim.test_pairs import A_EXTERNAL, B_EXTERNAL
@@ -138,6 +139,25 @@ class FixedLifeTests(SynchronousTestCase):
         life = memoryOf(first.host).life((A_EXTERNAL, B_EXTERNAL))
         assert life is not None
         self.assertTrue(40.0 <= life <= 76.0, life)
+        self.pairs.close()
+
+    def test_noRoom(self) -> None:
+        """
+        Where no fresh port is to be had the path lives as long as it can, and is repaired as any
+        other; and whoever closes while a path is to be opened leaves nothing behind.
+        """
+        first, second = self.start(CARRIER, HOME)
+        memoryOf(first.host).lasts((A_EXTERNAL, B_EXTERNAL), 55.0)
+        port = first.peer._requireReach().port
+        port.another = lambda: DatagramPort(  # type: ignore[method-assign]
+            first.host, "", port.localPort
+        )
+        talk = self.pairs.talk(first, second)
+        self.chat(talk, 150.0)
+        kinds = [event.kind for _, event in first.events]
+        self.assertEqual(kinds[:3], ["direct", "relayed", "direct"])
+        self.assertLess(max(length for _, length in self.gaps(talk)), 1.0)
+        del port.another
         self.pairs.close()
 
     def test_quiet(self) -> None:
