@@ -182,7 +182,7 @@ def main() -> int:
     """
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[1])
     parser.add_argument("--sessions", type=int, default=200)
-    parser.add_argument("--seconds", type=float, default=300.0, help="of silence")
+    parser.add_argument("--seconds", type=float, default=600.0, help="of silence")
     parser.add_argument("--be", nargs="+", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.be:

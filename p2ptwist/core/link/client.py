@@ -53,7 +53,7 @@ PONG_DELAY = 10.0  # seconds; TCP repeats a lost segment four times in it
 # answer, a half for what delays it.
 PONG_ROUND_TRIPS = 1.5
 SILENCE_BEFORE_DOUBT = 15.0  # seconds; what is sent after that much silence has a ping behind it
-PING_JITTER = 0.1  # part of the interval, so that the pings of many peers spread
+PING_JITTER = 0.05  # part of the interval, so that the pings of many peers spread
 
 _PING = encodeFrame(FrameType.PING)
 
