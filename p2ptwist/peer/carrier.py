@@ -288,7 +288,7 @@ class Carrier:
         if self._closed or trusted:
             path.close("there is another path")
         else:
-            self._udp.remember(Means.TCP)
+            self._udp.remember(Means.TCP, path.remote)
             self._use(path)
 
     def _use(self, path: Punch | TCPPath) -> None:

@@ -165,7 +165,10 @@ class Succession:
 
     def _learned(self, path: Punch) -> None:
         assert self._rotation is not None
-        memoryOf(self._clock).lasts(path.survey.networks, self._rotation.life)
+        networks, remote = path.survey.networks, path.remote
+        # Not of a network that the other side only says it is in.
+        if networks is not None and remote is not None and remote[0] == networks[1]:
+            memoryOf(self._clock).lasts(networks, self._rotation.life)
         self._arm()
 
     def _arm(self) -> None:

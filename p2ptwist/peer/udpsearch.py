@@ -16,6 +16,7 @@ from typing import Protocol
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
+from p2ptwist.core.address import HostPort
 from p2ptwist.core.ice.candidate import Candidate
 from p2ptwist.core.ice.signal import Description, Signal
 from p2ptwist.core.ladder.memory import Means, Networks, meansOf
@@ -215,11 +216,16 @@ class UDPSearch:
         """
         return self._memory.recall(self._networks)
 
-    def remember(self, means: Means) -> None:
+    def remember(self, means: Means, remote: HostPort | None) -> None:
         """
         A path was opened.
+
+        @param remote: where it goes: what the other side only says of its network counts for
+            nothing, as it may be somebody else's.
         """
-        self._memory.worked(self._networks, means)
+        networks = self._networks
+        if networks is not None and remote is not None and remote[0] == networks[1]:
+            self._memory.worked(networks, means)
 
     def _learn(self, attempt: Punch) -> None:
         """
@@ -292,7 +298,7 @@ class UDPSearch:
             self._stopTimer()
             self._networks = punch.survey.networks
             if self._latest is None:
-                self.remember(meansOf(punch.survey.rung, punch.outlet.fresh))
+                self.remember(meansOf(punch.survey.rung, punch.outlet.fresh), punch.remote)
             self._latest = punch
             self._opened(punch)
 

@@ -10,12 +10,14 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from p2ptwist.core.ice.candidate import CandidateType
 from p2ptwist.core.ice.signal import Description, decodeSignal
+from p2ptwist.core.ladder.memory import Means
 from p2ptwist.errors import PortUnusable
+from p2ptwist.net.climb import memoryOf
 from p2ptwist.net.freshport import STUN_TIME, openFresh
 from p2ptwist.net.outlet import Outlet
 from p2ptwist.peer.udpsearch import FRESH_AFTER
 from p2ptwist.testing import NAT, Uninvited
-from tests.sim.searching import SERVER, Search, Searcher
+from tests.sim.searching import HOSTS, SERVER, Search, Searcher
 
 ACCEPTING = NAT(portOverloading=True, uninvited=Uninvited.ACCEPT)
 SILENT = ("192.0.2.77", 3478)
@@ -257,6 +259,20 @@ class SearchTests(SynchronousTestCase):
         self.assertEqual(ports(search.callee), 1)
         search.internet.advance(STUN_TIME + 0.1)
         self.assertEqual([offer.fresh for offer in offers(search.callee)], [False, False])
+        search.close()
+
+    def test_claimed(self) -> None:
+        """
+        Nothing is remembered of a network that the other side only says it is in.
+        """
+        search = Search()
+        search.callee.learn(("198.51.100.7", 4000))
+        search.caller.search.call()
+        search.internet.advance(5.0)
+        self.assertEqual([len(side.paths) for side in search.sides], [1, 1])
+        memory = memoryOf(search.caller.host)
+        self.assertIs(memory.recall(HOSTS), Means.FRESH)
+        self.assertIsNone(memory.recall((HOSTS[0], "198.51.100.7")))
         search.close()
 
     def test_freshAndMore(self) -> None:

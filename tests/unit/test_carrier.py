@@ -37,6 +37,7 @@ class Path:
     receiver: object = None
     exhausted = False
     answered = False
+    remote = ("203.0.113.2", 4000)
     survey = SimpleNamespace(networks=None, rung=None)
 
     def __init__(self, session: bytes) -> None:
