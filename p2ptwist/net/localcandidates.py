@@ -48,7 +48,15 @@ REFRESH_LEAST = 5.0  # seconds between two that somebody asks for
 LIFETIME_DELAY = 60.0
 LIFETIME_HIGH = 2 * KEEPALIVE  # seconds; mappings that live longer than that are never in danger
 _SPREAD = 0.1  # of either, so that many peers do not ask at once
-BIND_TIMEOUT = 3.0  # seconds; three requests by RFC 8489 section 6.2.1
+BIND_TIMEOUT = 3.0  # seconds
+# Seconds from the first request to the second: four go out in that time.  With one datagram of ten
+# lost each way, three would leave one peer of 150 without its address for the next round.
+BIND_RTO = 0.25
+# Seconds to the next round while nobody has told an address; each is twice as long as the one
+# before, up to REFRESH_IDLE.
+ASK_AGAIN = 4.0
+# Seconds to the next measurement when the mapping could not be found out, and how many there are.
+MEASURE_AGAIN, MEASUREMENTS = 10.0, 3
 SERVER_LIMIT = 3  # servers asked: one address tells the mapping, two more are for when it is down
 HOST_LIMIT = 16  # of the host's addresses, so that reflexive ones have room among 24
 
@@ -94,9 +102,11 @@ class LocalCandidates:
         self._memory = NATMemory()
         self._network: Hashable = None
         self._measuring: dict[Deferred[Any], Deferred[None]] = {}  # and when each has ended
-        self._lifetimeTimer: IDelayedCall | None = None
+        self._laterTimer: IDelayedCall | None = None
         self._measured: Deferred[None] = succeed(None)
         self._stopped = False
+        self._vain = 0  # measurements that did not find the mapping
+        self._unanswered = 0  # rounds in which nobody told an address
         self._observers: list[Callable[[], object]] = []
         self._refreshedAt = float("-inf")
         self._askedAt = float("-inf")
@@ -225,7 +235,8 @@ class LocalCandidates:
         return (routed or usable)[:HOST_LIMIT]
 
     def _ask(self, server: HostPort) -> Deferred[None]:
-        return self._stun.bind(server, BIND_TIMEOUT).addCallback(self._answered, server)
+        asked = self._stun.bind(server, BIND_TIMEOUT, BIND_RTO)
+        return asked.addCallback(self._answered, server)
 
     def _answered(self, address: HostPort, server: HostPort) -> None:
         if server in self._servers and self._reflexive.get(server) != address:
@@ -234,8 +245,11 @@ class LocalCandidates:
                 server=formatAddress(server),
                 address=formatAddress(address),
             )
+            late = self.complete and not self._reflexive
             self._reflexive[server] = address
             self._changed()
+            if late:
+                self._begin()
 
     def _gathered(self, results: Any) -> list[Failure] | Failure:
         # Twisted types the results of a DeferredList as if none failed.
@@ -245,11 +259,19 @@ class LocalCandidates:
                 return failure
         self.complete = True
         self._changed()
+        if self._reflexive:
+            self._begin()
+        return failures
+
+    def _begin(self) -> None:
+        """
+        Where this host is is known: find out what the NAT does.
+        """
         answered = [server for server in self._servers if server in self._reflexive]
         if answered:
             self._recall(answered[0])
+            self._vain = 0
             self._measure([each for each in answered if isIPv6(each[0]) == isIPv6(answered[0][0])])
-        return failures
 
     def _recall(self, server: HostPort) -> None:
         """
@@ -273,19 +295,24 @@ class LocalCandidates:
         self._giveUp()
         self._run(
             discoverNAT(self._clock, self._port.another, servers),
-            lambda found: self._discovered(network, found),
+            lambda found: self._discovered(network, servers, found),
         )
 
-    def _discovered(self, network: Hashable, found: NATFindings) -> None:
+    def _discovered(
+        self, network: Hashable, servers: Sequence[HostPort], found: NATFindings
+    ) -> None:
         _log.debug("the NAT in front has {behavior}", behavior=str(found.behavior))
         self._learn(network, found.behavior)
-        if found.server is not None and self.behavior.lifetime is None and not self._stopped:
-            self._lifetimeTimer = self._clock.callLater(
+        self._vain += 1
+        if self.behavior.mapping is None and self._vain < MEASUREMENTS and not self._stopped:
+            self._laterTimer = self._clock.callLater(MEASURE_AGAIN, self._measure, servers)
+        elif found.server is not None and self.behavior.lifetime is None and not self._stopped:
+            self._laterTimer = self._clock.callLater(
                 LIFETIME_DELAY, self._measureLifetime, network, found.server.primary
             )
 
     def _measureLifetime(self, network: Hashable, server: HostPort) -> None:
-        self._lifetimeTimer = None
+        self._laterTimer = None
         self._run(
             measureLifetime(self._clock, self._port.another, server, high=LIFETIME_HIGH),
             lambda lifetime: self._learn(network, NATBehavior(lifetime=lifetime)),
@@ -317,9 +344,9 @@ class LocalCandidates:
 
         @return: a Deferred that fires when nothing is left of it.
         """
-        if self._lifetimeTimer is not None:
-            self._lifetimeTimer.cancel()
-            self._lifetimeTimer = None
+        timer, self._laterTimer = self._laterTimer, None
+        if timer is not None and timer.active():
+            timer.cancel()
         waiting = list(self._measuring.values())
         for measuring in tuple(self._measuring):
             measuring.cancel()
@@ -342,6 +369,8 @@ class LocalCandidates:
             self._timer.reset(delay)
 
     def _idleInterval(self) -> float:
+        if not self._reflexive:
+            return min(REFRESH_IDLE, ASK_AGAIN * 2.0**self._unanswered)
         return min(REFRESH_IDLE, keepaliveFor(self.behavior))
 
     def _interval(self) -> float:
@@ -367,6 +396,7 @@ class LocalCandidates:
         Ask each server again.  What a server that is silent now said before may still be true.
         """
         self._askedAt = self._clock.seconds()
+        self._unanswered = 0 if self._reflexive else min(self._unanswered + 1, 4)
         for server in self._servers:
             self._ask(server).addErrback(self._silent)
         self._refreshLater()

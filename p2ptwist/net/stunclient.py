@@ -30,6 +30,7 @@ from p2ptwist.net.pump import Pump
 # Requests that may wait for an answer at once: a few for each server and network that one port
 # can have, and far fewer than a program that forgot to wait would make.
 MAX_OUTSTANDING = 64
+DEFAULT_RTO = 0.5  # seconds; RFC 8489 section 6.2.1
 DEFAULT_TIMEOUT = 39.5  # seconds; all of RFC 8489 section 6.2.1
 
 
@@ -68,12 +69,15 @@ class STUNClient:
         binding = self._bindings.get(data[8:20])
         return binding is not None and binding.datagramReceived(data, address)
 
-    def bind(self, server: HostPort, timeout: float = DEFAULT_TIMEOUT) -> Deferred[HostPort]:
+    def bind(
+        self, server: HostPort, timeout: float = DEFAULT_TIMEOUT, rto: float = DEFAULT_RTO
+    ) -> Deferred[HostPort]:
         """
         Ask C{server} once; the request is sent again until it is answered.
 
         @param server: its literal address; see L{p2ptwist.net.names.resolveAddress} for names.
         @param timeout: seconds.
+        @param rto: seconds from the first request to the second; each wait is twice the one before.
         @return: a Deferred that fires with the address that the server sees this port at; fails
             with L{p2ptwist.errors.STUNTimeout} or L{p2ptwist.errors.STUNRefused}.  It can be
             cancelled.
@@ -89,6 +93,7 @@ class STUNClient:
             transactionID,
             destination,
             self._clock.seconds(),
+            rto=rto,
             timeLimit=timeout,
         )
         binding = _Binding(self._clock, self._send, transaction, timeout, self._forget)

@@ -73,7 +73,7 @@ class Session:
         """
         return PeerAddress("own" if own else "other", service)
 
-    def send(self, stream: int, data: bytes | memoryview, ended: bool = False) -> None:
+    def send(self, stream: Any, data: bytes | memoryview, ended: bool = False) -> None:
         """
         Remember what was sent.
         """

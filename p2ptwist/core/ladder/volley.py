@@ -20,6 +20,7 @@ from p2ptwist.core.ladder.budget import SPRAY_LIMIT, Budget
 # checks of some sessions at the same time do not make it more.
 SPRAY_GAP = 0.0115
 SPRAY_PORTS = int(SPRAY_LIMIT / SPRAY_GAP)  # as many as fit in the time
+LATENESS = 0.02  # seconds that a timer of a busy program is late, as a rule, at most
 KNOCK_GAPS = (0.0, 0.05, 0.1, 0.2, 0.4, 0.8)  # seconds; some are lost, and the first may be early
 # Seconds from opening the own NATs to sending in earnest: the other side has heard by then, unless
 # its link takes longer, and then the next ones find it.
@@ -112,8 +113,8 @@ class Volley:
             return None
         self._next = next(self._shots, None)
         if self._next is not None:
-            # Whoever was kept waiting by the budget does not make up for it.
-            self._due = now + self._next.gap
+            # A timer that was late is made up for; whoever was kept waiting by the budget is not.
+            self._due = max(self._due, now - LATENESS) + self._next.gap
         return shot
 
     def deadline(self, now: float) -> float | None:
