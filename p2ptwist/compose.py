@@ -23,6 +23,7 @@ from p2ptwist.rendezvous.linkendpoint import rendezvousEndpoint
 
 RENDEZVOUS_VARIABLE = "P2PTWIST_RENDEZVOUS"
 IDENTITY_VARIABLE = "P2PTWIST_IDENTITY"
+MAPPING_VARIABLE = "P2PTWIST_PORT_MAPPING"
 
 _CLIENT_FORM = "p2p:PEER-ID:service=NAME"
 _SERVER_FORM = "p2p:service=NAME"
@@ -76,13 +77,25 @@ def rendezvousNodes(named: Sequence[str], environment: Mapping[str, str]) -> lis
     return nodes
 
 
+def mapsPorts(environment: Mapping[str, str]) -> bool:
+    """
+    @return: whether routers are asked to map ports: unless C{P2PTWIST_PORT_MAPPING} is C{off}.
+    @raise LocalUsageError: when it is neither that nor C{on}.
+    """
+    word = environment.get(MAPPING_VARIABLE) or "on"
+    if word not in ("on", "off"):
+        raise LocalUsageError(f"{MAPPING_VARIABLE} is {word!r}: write on or off")
+    return word == "on"
+
+
 def makePeer(reactor: Any, identity: Identity, nodes: Sequence[str], **options: Any) -> PeerService:
     """
     @param nodes: endpoint descriptions, the preferred one first.
-    @param options: for L{PeerService}.
+    @param options: for L{PeerService}; without C{portMapping}, L{mapsPorts} decides about that.
     @return: a peer, not yet started.
     @raise LocalUsageError: when a node is no endpoint.
     """
+    options.setdefault("portMapping", mapsPorts(os.environ))
     links = [RendezvousLink.fromString(reactor, node, identity) for node in nodes]
     return PeerService(reactor, identity, links, **options)
 

@@ -17,7 +17,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from p2ptwist.cli.options import DEFAULT_SERVICE, parseOptions
 from p2ptwist.cli.streams import Pinger
-from p2ptwist.compose import identityOf, identityPath, rendezvousNodes
+from p2ptwist.compose import identityOf, identityPath, mapsPorts, rendezvousNodes
 from p2ptwist.core.errors import LocalUsageError
 from p2ptwist.errors import IdentityUnusable
 
@@ -68,6 +68,14 @@ class SettingsTests(SynchronousTestCase):
     """
     What is taken from the environment.
     """
+
+    def test_portMapping(self) -> None:
+        """
+        Routers are asked unless the environment says not to; anything else is a mistake.
+        """
+        said = [mapsPorts({"P2PTWIST_PORT_MAPPING": word}) for word in ("", "on", "off")]
+        self.assertEqual([mapsPorts({}), *said], [True, True, True, False])
+        self.assertRaises(LocalUsageError, mapsPorts, {"P2PTWIST_PORT_MAPPING": "no"})
 
     def test_nodes(self) -> None:
         """
