@@ -15,7 +15,7 @@ from twisted.python.failure import Failure
 
 from p2ptwist.core.address import HostPort, canonicalHost, isIPv6
 from p2ptwist.core.errors import LocalUsageError
-from p2ptwist.core.nat import UNKNOWN_BEHAVIOR, NATBehavior
+from p2ptwist.core.nat import UNKNOWN_BEHAVIOR, NATBehavior, NATMapping
 from p2ptwist.core.nattests.classic import BLOCKED, classicKind
 from p2ptwist.core.nattests.servers import TestServer
 from p2ptwist.errors import PortUnusable
@@ -217,12 +217,15 @@ class _Measurement:
         lifetime = await self._measureLifetime(udp)
         behavior = replace(udp.behavior, tcpMapping=streams.mapping, lifetime=lifetime)
         seen = [*udp.addresses, *streams.addresses]
+        translated = seen[0][0] not in hostAddresses(self.reactor) if seen else None
+        if translated is False:
+            behavior = _untranslated(behavior, bool(udp.addresses), bool(streams.addresses))
         return FamilyReport(
             udp=bool(udp.addresses),
             behavior=behavior,
             addresses=udp.addresses,
             tcpAddresses=streams.addresses,
-            translated=seen[0][0] not in hostAddresses(self.reactor) if seen else None,
+            translated=translated,
             roundTrips=udp.roundTrips,
             server=udp.server.primary if udp.server else None,
         )
@@ -334,3 +337,18 @@ def _abandon(deferred: Deferred[Any]) -> None:
 
 def _forget(failure: Failure) -> None:
     failure.trap(Exception)
+
+
+def _untranslated(behavior: NATBehavior, udp: bool, tcp: bool) -> NATBehavior:
+    """
+    @param udp: whether the host is seen at its own address over UDP.
+    @param tcp: whether it is over TCP.
+    @return: the same, where no NAT changes addresses: one for every destination, though a server
+        with a single address could not tell.
+    """
+    independent = NATMapping.ENDPOINT_INDEPENDENT
+    return replace(
+        behavior,
+        mapping=behavior.mapping or (independent if udp else None),
+        tcpMapping=behavior.tcpMapping or (independent if tcp else None),
+    )

@@ -181,6 +181,19 @@ class ReportTests(SynchronousTestCase):
         self.assertIs(report.behavior.mapping, NATMapping.ENDPOINT_INDEPENDENT)
         self.assertIsNone(report.ourClassic)
 
+    def test_untranslated(self) -> None:
+        """
+        A host that is seen at its own address has one for every destination: no second address of a
+        server is needed to say so.
+        """
+        world = World(self)
+        alone = ("11.0.0.8", 3478)
+        world.serve(world.internet.host("alone", alone[0]), alone)
+        world.host = world.internet.host("bob", "11.0.0.9")
+        report = world.report(alone)
+        self.assertIs(report.behavior.mapping, NATMapping.ENDPOINT_INDEPENDENT)
+        self.assertIsNone(report.behavior.tcpMapping)
+
     def test_usage(self) -> None:
         """
         Without servers nothing can be found out.
