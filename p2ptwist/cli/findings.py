@@ -88,6 +88,8 @@ def advice(diagnosis: Diagnosis) -> Iterator[str]:
 
 
 def _wantsMapping(diagnosis: Diagnosis) -> bool:
+    if diagnosis.translated is False:
+        return False  # there is no NAT that could map one
     ways = diagnosis.outlook
     hard = (ways[PeerKind.STEADY], ways[PeerKind.SCATTERED])
     return diagnosis.udp and any(way not in (Way.DIRECT, None) for way in hard)

@@ -278,6 +278,7 @@ class WordsTests(SynchronousTestCase):
             (natReport(), (), "switch UPnP"),
             (natReport(), (granted("10.0.0.7"),), "another NAT"),
             (natReport(), (granted(SEEN[0]),), ""),
+            (natReport(translated=False), (), ""),
             (BLOCKED, (), ""),
             (None, (), ""),
         ):
