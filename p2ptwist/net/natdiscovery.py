@@ -5,7 +5,8 @@ NAT behaviour discovery over UDP (RFC 5780): a small sequence of tests, each on 
     that tests are made with; without any, the first one that answers.
  2. At the same time: the mapping port asks the server's other addresses; the filtering port, which
     never sends there, asks to be answered from them; six fresh ports ask the server, for port
-    allocation; and two of these then send to each other's external address, for hairpinning.
+    allocation; and the first two of these that are answered then send to each other's external
+    address, for hairpinning.
 
 The mapping port hears from nobody whom it has not asked, and the filtering port asks nobody else:
 so what came in uninvited does not change the mapping that is measured (as on a router that takes
@@ -137,7 +138,7 @@ class _Discovery:
         # In this order: flows that are sent in one turn get neighbouring ports.
         mapping = _start(self._testMapping(mappingPort, server, asked))
         flows = [probe.ask(server.primary, _MAPPING) for probe in fresh]
-        hairpinning = _start(self._testHairpinning(fresh[0], fresh[1], flows[0], flows[1]))
+        hairpinning = _start(self._testHairpinning(fresh, flows))
         filtering = _start(self._testFiltering(filteringPort, server))
         parts: Any = [mapping, _start(together(flows)), hairpinning, filtering]
         honoured, seen, heard, evidence = await together(parts)
@@ -256,37 +257,39 @@ class _Discovery:
         return await port.run(FilteringTest(server, self._clock.seconds(), port.randomBytes))
 
     async def _testHairpinning(
-        self,
-        one: Probe,
-        another: Probe,
-        oneSeen: Deferred[Sighting | None],
-        anotherSeen: Deferred[Sighting | None],
+        self, fresh: Sequence[Probe], asked: Sequence[Deferred[Sighting | None]]
     ) -> bool | None:
-        first, second = await _copy(oneSeen), await _copy(anotherSeen)
-        if first is None or second is None:
+        """
+        @param asked: what each of the fresh ports waits for.  A flow may get nowhere though others
+            do, so that no port has to be among the two.
+        @return: whether one hears of the other; C{None} where no two are answered.
+        """
+        ready: Latch[None] = Latch()
+        seen: list[tuple[Probe, HostPort]] = []
+        waiting = len(asked)
+
+        def answered(sighting: Sighting | None, probe: Probe) -> Sighting | None:
+            nonlocal waiting
+            waiting -= 1
+            if sighting is not None:
+                seen.append((probe, sighting.seen))
+            if len(seen) == 2 or not waiting:
+                ready.settle(None)
+            return sighting
+
+        for probe, each in zip(fresh, asked, strict=True):
+            each.addCallback(answered, probe)
+        await ready.when()
+        if len(seen) < 2:
             return None
-        heard = await HairpinTest(self._clock, (one, another)).start((first.seen, second.seen))
+        (one, oneSeen), (another, anotherSeen) = seen[:2]
+        heard = await HairpinTest(self._clock, (one, another)).start((oneSeen, anotherSeen))
         self._progress("hairpinning" if heard else "no hairpinning seen")
         return heard
 
 
 def _start(test: Coroutine[Deferred[Any], Any, ResultT]) -> Deferred[ResultT]:
     return Deferred.fromCoroutine(test)
-
-
-def _copy(original: Deferred[ResultT]) -> Deferred[ResultT]:
-    """
-    @return: a Deferred that fires with the same result, which both keep.
-    """
-    copy: Deferred[ResultT] = Deferred()
-
-    def fired(result: ResultT) -> ResultT:
-        if not copy.called:
-            copy.callback(result)
-        return result
-
-    original.addCallback(fired)
-    return copy
 
 
 def _flow(probe: Probe, sighting: Sighting | None) -> Flow:

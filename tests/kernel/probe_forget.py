@@ -35,7 +35,7 @@ def _forget(host: str, port: str) -> None:
     # In this order: the next packet of a flow that is still there draws the new port, and the first
     # one after that begins a new flow from it.
     for argv in (
-        ["nft", "delete", "element", "ip", "lab", "mapped", f"{{ {host} . {port} }}"],
+        ["nft", "delete", "element", "ip", "lab", "udp_mapped", f"{{ {host} . {port} }}"],
         ["conntrack", "-D", "-p", "udp", "--orig-src", host, "--orig-port-src", port],
     ):
         subprocess.run(argv, capture_output=True, check=False)  # neither need be there

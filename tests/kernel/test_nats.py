@@ -30,6 +30,9 @@ _LOOSE = NAT(filtering=Filtering.ENDPOINT_INDEPENDENT)
 _SHORT = 2
 # How much later than the first the second puncher starts, in seconds: by more than a packet needs.
 _SKEW = (0.0, 0.3)
+# Sockets of one host that ask one server: of two hundred that draw from two thousand ports without
+# looking, ten would meet.
+_FLOWS = 200
 # How long a probe may take: the longest talks for five seconds, and others share the cores.
 _PATIENCE = 60.0
 NATS = [
@@ -53,6 +56,23 @@ def _behaviour() -> dict[NAT, Any]:
         probes = {
             nat: laboratory.site(f"site{i}", nat).host(f"host{i}").probe("nat", *public.addresses)
             for i, nat in enumerate(NATS)
+        }
+        return {nat: probe.result(_PATIENCE) for nat, probe in probes.items()}
+
+
+@once
+def _flows() -> dict[NAT, list[int | None]]:
+    """
+    @return: the outer port of each of many sockets with flows to the same remote address.
+    """
+    with Laboratory() as laboratory:
+        public = laboratory.mirror()
+        nats = [nat for nat in NATS if nat.filtering is Filtering.ENDPOINT_INDEPENDENT]
+        probes = {
+            nat: laboratory.site(f"site{i}", nat)
+            .host(f"host{i}")
+            .probe("flows", public.addresses[0], str(_FLOWS))
+            for i, nat in enumerate(nats)
         }
         return {nat: probe.result(_PATIENCE) for nat, probe in probes.items()}
 
@@ -105,6 +125,14 @@ class BehaviourTests(unittest.SynchronousTestCase):
         }
         for nat, found in _behaviour().items():
             self.assertEqual(found["heard"], heard[nat.filtering], _name(nat))
+
+    def test_flows(self) -> None:
+        """
+        Of many flows to one remote address each has an outer port of its own, so that none is lost.
+        """
+        for nat, ports in _flows().items():
+            self.assertNotIn(None, ports, _name(nat))
+            self.assertEqual(len(set(ports)), _FLOWS, _name(nat))
 
     def test_latency(self) -> None:
         """

@@ -4,16 +4,21 @@ NAT behaviour discovery on the simulated Internet: the real servers, behind ever
 
 from __future__ import annotations
 
+from collections.abc import Container
 from itertools import product
 from random import Random
+from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from p2ptwist.core.address import HostPort
 from p2ptwist.core.nat import NATBehavior, NATFiltering, NATMapping, PortAllocation
+from p2ptwist.core.stun.server import Responder
 from p2ptwist.testing import NAT, Filtering, Mapping
 from p2ptwist.testing import PortAllocation as Allocation
 from p2ptwist.testing.nat import Hairpinning, Uninvited
 from tests.sim.natworld import (
+    Liar,
     World,
     facts,
     right,
@@ -179,3 +184,35 @@ class LossTests(SynchronousTestCase):
             nat = NAT(mapping=mapping, filtering=filtering)
             behavior = World(self, nat, loss=0.3, seed=seed).discover().behavior
             self.assertEqual(wrongFacts(behavior, nat), [], (seed, nat))
+
+    def hairpinning(self, nat: NAT, lost: Container[int]) -> bool | None:
+        """
+        @param lost: which ports are never answered, in the order in which they ask: the mapping
+            port, six fresh ones, the filtering port.
+        @return: what is found out.
+        """
+        world = World(self, nat)
+        asked: list[HostPort] = []
+
+        def answer(responder: Responder, data: bytes, source: HostPort, local: HostPort) -> Any:
+            if source not in asked:
+                asked.append(source)
+            return None if asked.index(source) in lost else responder.answer(data, source, local)
+
+        Liar(world.node, answer)
+        found = world.discover(("192.0.2.1", 4478)).behavior.hairpinning
+        self.assertEqual(len(asked), 8)
+        return found
+
+    def test_lostFlows(self) -> None:
+        """
+        Hairpinning is told by any two of the six fresh ports, whichever are never answered; by one
+        it is not.
+        """
+        for hairpinning in (Hairpinning.NONE, Hairpinning.EXTERNAL):
+            nat = NAT(hairpinning=hairpinning)
+            for lost in (range(1, 2), range(2, 3), range(1, 5), range(3, 7)):
+                told = self.hairpinning(nat, lost)
+                self.assertIs(told, hairpinning is not Hairpinning.NONE, lost)
+            self.assertIsNone(self.hairpinning(nat, range(2, 7)))
+            self.assertIsNone(self.hairpinning(nat, range(1, 7)))

@@ -2,24 +2,33 @@
 The NATs of the simulated Internet (L{p2ptwist.testing.nat.NAT}), as rules for nftables.
 
 Linux itself translates per connection: to the same source port while it can, with
-address-and-port-dependent filtering.  Every other behaviour is made of that and three tables.
-C{mapped} holds the outer port of an inside address, where Linux would not keep one.  The other two
-are filled after the source translation, when both the inner and the outer address are known:
-C{owner} leads from an outer port to the inside address that it stands for, and C{seen} has the
-remote addresses that an outer port has sent to.
+address-and-port-dependent filtering.  Every other behaviour is made of that and a few tables.
+C{owner} and C{seen} are filled after the source translation, when both the inner and the outer
+address are known: C{owner} leads from an outer port to the inside address that it stands for, and
+C{seen} has the remote addresses that an outer port has sent to.
+
+Where Linux would not choose the port as the NAT does, the rules draw one before the translation:
+C{udp_mapped} has what was drawn for a mapping, and C{udp_taken} what is drawn at all.  Without that
+two mappings would sometimes get the same port; and of two flows from one port to one remote address
+the kernel drops all of the second, where it is told the port and may not choose another.
 """
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 from p2ptwist.testing.nat import NAT, Filtering, Hairpinning, Mapping, PortAllocation, Uninvited
 from tests.kernel.lab.namespace import LaboratoryError
 
 # The interfaces of every router in the laboratory.
 WAN, LAN = "wan0", "lan0"
-# Outer ports that a hash or a counter chooses from: enough that two flows of one test seldom meet,
+# Outer ports that a hash, a counter or chance chooses from: many times the flows of one test, and
 # few enough to list in a rule.  (A computed number must go through such a list, since nftables
 # hands it over in the byte order of the host.)
 _PORTS = range(40000, 42048)
+# What hashes begin with, one after the other while the port is taken: four in a row are when a
+# tenth of the ports is, once in 10,000 times; then the port inside is kept.
+_SEEDS = range(0x2545F491, 0x2545F495)
 
 _SEEN = "udp dport . ip saddr @seen"
 _TO_OWNER = "dnat ip to udp dport map @owner"
@@ -38,21 +47,52 @@ _INPUT = {
 }
 
 
-def _hashed(*key: str) -> str:
+def _portOf(number: str) -> str:
     """
-    @return: a source translation to a port that a hash of C{key} chooses.
+    @return: the expression for the outer port of a number from 1 on, yet to be formatted.
     """
-    ports = ", ".join(f"{index} : {port}" for index, port in enumerate(_PORTS))
-    choice = f"jhash {' . '.join(key)} mod {len(_PORTS)} seed 0x2545f491"
-    return f"snat to {{external}} : {choice} map {{{{ {ports} }}}}"
+    ports = ", ".join(f"{index} : {port}" for index, port in enumerate(_PORTS, 1))
+    return f"{number} map {{{{ {ports} }}}}"
 
 
-def _counted() -> str:
+_COUNTED = "snat to {external} : " + _portOf(f"numgen inc mod {len(_PORTS)} offset 1")
+
+
+@dataclass(frozen=True, slots=True)
+class _Drawing:
     """
-    @return: a source translation to the port after the last one.
+    How a NAT draws a port that no other mapping has.
+
+    @ivar key: what tells one mapping from another, as an expression and as the type of that.
+    @ivar hashed: whether it is the same port for the same mapping, and not any.
     """
-    ports = ", ".join(f"{index} : {port}" for index, port in enumerate(_PORTS))
-    return f"snat to {{external}} : numgen inc mod {len(_PORTS)} map {{{{ {ports} }}}}"
+
+    key: tuple[str, str]
+    hashed: bool
+
+    def tables(self, transport: str, timeout: str) -> str:
+        """
+        @return: the tables for a transport, and the chain that marks a packet with what was drawn.
+        """
+        key = self.key[0].format(transport=transport)
+        keep = (
+            f"update @{transport}_mapped {{ {key} : meta mark }} "
+            f"update @{transport}_taken {{ meta mark }} accept"
+        )
+        method = f"jhash {key}" if self.hashed else "numgen random"
+        tries = "\n    ".join(
+            f"meta mark set {method} mod {len(_PORTS)} {f'seed {seed}' if self.hashed else ''} "
+            f"offset 1 meta mark != @{transport}_taken {keep}"
+            for seed in _SEEDS
+        )
+        return f"""
+  map {transport}_mapped {{ type {self.key[1]} : mark; {timeout}; }}
+  set {transport}_taken {{ type mark; {timeout}; }}
+  chain {transport}_draw {{
+    meta mark set {key} map @{transport}_mapped {keep}
+    {tries}
+    meta mark set 0
+  }}"""
 
 
 _EI, _AD, _APD = (
@@ -60,20 +100,20 @@ _EI, _AD, _APD = (
     Mapping.ADDRESS_DEPENDENT,
     Mapping.ADDRESS_AND_PORT_DEPENDENT,
 )
-# The behaviours that the laboratory has.
-_TRANSLATIONS = {
-    (_EI, PortAllocation.PRESERVING): "snat to {external}",
-    (_EI, PortAllocation.RANDOM): "snat ip to {external} : ip saddr . udp sport map @mapped",
-    (_AD, PortAllocation.RANDOM): _hashed("ip saddr", "{transport} sport", "ip daddr"),
-    (_APD, PortAllocation.HASHED): _hashed(
-        "ip saddr", "{transport} sport", "ip daddr", "{transport} dport"
-    ),
+_KEPT = "snat to {external}"
+_DRAWN = "meta mark != 0 snat to {external} : " + _portOf("meta mark")
+_BY_SOURCE = "ip saddr . {transport} sport", "ipv4_addr . inet_service"
+_BY_ADDRESS = f"{_BY_SOURCE[0]} . ip daddr", f"{_BY_SOURCE[1]} . ipv4_addr"
+_BY_PORT = f"{_BY_ADDRESS[0]} . {{transport}} dport", f"{_BY_ADDRESS[1]} . inet_service"
+# The behaviours that the laboratory has: by drawing a port, or by what the kernel does itself.
+_TRANSLATIONS: dict[tuple[Mapping, PortAllocation], _Drawing | str] = {
+    (_EI, PortAllocation.PRESERVING): _KEPT,
+    (_EI, PortAllocation.RANDOM): _Drawing(_BY_SOURCE, hashed=False),
+    (_AD, PortAllocation.RANDOM): _Drawing(_BY_ADDRESS, hashed=True),
+    (_APD, PortAllocation.HASHED): _Drawing(_BY_PORT, hashed=True),
     (_APD, PortAllocation.RANDOM): "snat to {external}:1024-65535 fully-random",
-    (_APD, PortAllocation.SEQUENTIAL): _counted(),
+    (_APD, PortAllocation.SEQUENTIAL): _COUNTED,
 }
-# Every outgoing packet draws a port, and keeps the one that its mapping has.  The number lands in
-# the port with its bytes swapped: the bit makes it one of 32768 to 65535.
-_ALLOCATE = "update @mapped { ip saddr . udp sport : numgen random mod 65536 | 0x80 }"
 
 BEHAVIOURS = tuple(_TRANSLATIONS)
 
@@ -86,16 +126,28 @@ def _recordOwner(direction: str) -> str:
     return f"ct direction {direction} update @owner {{ udp sport : {inside} }}"
 
 
-def _translation(
-    mapping: Mapping, allocation: PortAllocation, external: str, transport: str
-) -> str:
+def _translation(mapping: Mapping, allocation: PortAllocation) -> _Drawing | str:
     """
     @return: the source translation of such a NAT.
     """
     if (mapping, allocation) not in _TRANSLATIONS:
         named = f"{mapping.value} mapping to {allocation.value} ports"
         raise LaboratoryError(f"no {named} in the kernel laboratory: see tests/kernel/lab/nat.py")
-    return _TRANSLATIONS[mapping, allocation].format(external=external, transport=transport)
+    return _TRANSLATIONS[mapping, allocation]
+
+
+def _translations(nat: NAT) -> dict[str, _Drawing | str]:
+    """
+    @return: how each transport is translated.
+    """
+    tcp: _Drawing | str = _KEPT
+    if nat.tcpMapping is not None and nat.tcpMapping is not _EI:
+        tcp = _translation(nat.tcpMapping, nat.allocation)
+    return {"udp": _translation(nat.mapping, nat.allocation), "tcp": tcp}
+
+
+def _lines(rules: list[str]) -> str:
+    return "\n    ".join(rules)
 
 
 def _blockade(ports: frozenset[int] | None) -> str:
@@ -116,26 +168,26 @@ def rules(nat: NAT, external: str) -> str:
     @return: a script for C{nft -f}, which replaces what was there before in one step.
     @raise LaboratoryError: when the laboratory has no such NAT.
     """
-    translate = _translation(nat.mapping, nat.allocation, external, "udp")
-    translateTCP = f"snat to {external}"
-    if nat.tcpMapping is not None and nat.tcpMapping is not _EI:
-        translateTCP = _translation(nat.tcpMapping, nat.allocation, external, "tcp")
+    timeout = f"flags dynamic,timeout; timeout {nat.udpTimeout:.0f}s"
+    tables, draw, translate = "", [], []
+    for transport, way in _translations(nat).items():
+        if isinstance(way, _Drawing):
+            tables += way.tables(transport, timeout)
+            draw.append(f"meta l4proto {transport} jump {transport}_draw")
+        statement = way if isinstance(way, str) else _DRAWN
+        translate.append(f"meta l4proto {transport} {statement.format(external=external)}")
     letIn = _LET_IN[nat.filtering].format(external=external)
-    fromInside = sendBack = allocate = ""
+    fromInside = sendBack = ""
     if nat.hairpinning is not Hairpinning.NONE:
         fromInside = _FROM_INSIDE.format(external=external)
     if nat.hairpinning is Hairpinning.EXTERNAL:
-        sendBack = f"iifname {LAN} oifname {LAN} ct status dnat meta l4proto udp {translate}"
-    if (nat.mapping, nat.allocation) == (_EI, PortAllocation.RANDOM):
-        allocate = f"oifname {WAN} meta l4proto udp {_ALLOCATE}"
-    timeout = f"flags dynamic,timeout; timeout {nat.udpTimeout:.0f}s"
+        sendBack = f"iifname {LAN} oifname {LAN} ct status dnat meta l4proto udp jump translate"
     return f"""
 table ip lab
 delete table ip lab
 table ip lab {{
-  map mapped {{ type ipv4_addr . inet_service : inet_service; {timeout}; }}
   map owner {{ type inet_service : ipv4_addr . inet_service; {timeout}; }}
-  set seen {{ type inet_service . ipv4_addr; {timeout}; }}
+  set seen {{ type inet_service . ipv4_addr; {timeout}; }}{tables}
   chain prerouting {{ type nat hook prerouting priority dstnat;
     {letIn}
     {fromInside}
@@ -152,13 +204,16 @@ table ip lab {{
   chain input {{ type filter hook input priority filter;
     iifname {WAN} {_INPUT[nat.uninvited]}
   }}
-  chain allocate {{ type filter hook postrouting priority srcnat - 10;
-    {allocate}
+  chain draw {{ type filter hook postrouting priority srcnat - 10;
+    iifname != {LAN} accept
+    {_lines(draw)}
+  }}
+  chain translate {{
+    {_lines(translate)}
+    snat to {external}
   }}
   chain postrouting {{ type nat hook postrouting priority srcnat;
-    oifname {WAN} meta l4proto udp {translate}
-    oifname {WAN} meta l4proto tcp {translateTCP}
-    oifname {WAN} snat to {external}
+    oifname {WAN} jump translate
     {sendBack}
   }}
   chain record {{ type filter hook postrouting priority srcnat + 10;
