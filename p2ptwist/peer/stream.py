@@ -259,19 +259,21 @@ class Stream:
 
         @raise SessionViolation: when they are more than was granted.
         """
+        plain = data and not ended and not self._delivering and self._incoming is None
+        if plain and not (self._paused or self._protocol is None or self.disconnecting):
+            self._hand(data, self._receive.hand(len(data)))
+            if self._incoming is not None:
+                self._deliver()
+            return
         self._receive.receive(len(data))
         if ended:
             self._inputEnded = True
             self._receive.finish()
         if data and not (self._lost or self.disconnecting or self._ending):
-            if self._incoming is not None:
-                self._incoming.append(data)
-            elif self._paused or self._delivering or self._protocol is None:
-                self._incoming = deque((data,))
-            else:
-                self._hand(data)
-        if self._inputEnded or self._incoming is not None:
-            self._deliver()
+            if self._incoming is None:
+                self._incoming = deque()
+            self._incoming.append(data)
+        self._deliver()
 
     def aborted(self, code: int) -> None:
         """
@@ -413,15 +415,18 @@ class Stream:
         if self._delivering or self._paused or self._protocol is None:
             return
         while self._incoming and not self._paused:
-            self._hand(self._incoming.popleft())
+            data = self._incoming.popleft()
+            self._hand(data, self._receive.consume(len(data)))
         if not self._incoming:
             self._incoming = None
             if self._inputEnded and not self._paused:
                 self._endInput()
 
-    def _hand(self, data: bytes) -> None:
+    def _hand(self, data: bytes, offset: int | None) -> None:
+        """
+        @param offset: how far the other side may send now, when that has to be told.
+        """
         assert self._protocol is not None
-        offset = self._receive.consume(len(data))
         if offset is not None:
             self._host.grant(self, offset)
         self._delivering = True

@@ -22,6 +22,8 @@ EARLY_LIMIT = INITIAL_CREDIT  # bytes on all streams together before the admissi
 # Bytes of QUIC datagrams before the admission, whatever is in them: the handshake, the early bytes
 # and each of them twice again.  QUIC may keep them all, when what comes first is missing.
 EARLY_DATAGRAM_LIMIT = 4 * EARLY_LIMIT
+# Bytes consumed after which what is lent is counted again: counting costs as much as delivering.
+_COUNTED = 4 * 1024
 OFFSET_LIMIT = 2**62  # bytes; QUIC counts no further: RFC 9000 section 4.5
 
 
@@ -176,6 +178,7 @@ class ReceiveCredit:
         "_closed",
         "_finished",
         "_largest",
+        "_lookAt",
         "_window",
         "consumed",
         "granted",
@@ -196,6 +199,18 @@ class ReceiveCredit:
         self._largest = max(largest, INITIAL_CREDIT)
         self._finished = False
         self._closed = False
+        self._lookAt = 0
+
+    def hand(self, count: int) -> int | None:
+        """
+        C{count} bytes came, and the application takes them: L{receive} and L{consume} in one.
+        """
+        if self._closed or self.received + count > self.granted:
+            self.receive(count)
+            return self.consume(count)
+        self.received += count
+        self.consumed += count
+        return None if self.consumed < self._lookAt else self._look()
 
     def receive(self, count: int) -> None:
         """
@@ -223,12 +238,7 @@ class ReceiveCredit:
             waiting = self.received - self.consumed
             raise LocalUsageError(f"{count} bytes consumed, and {waiting} were there")
         self.consumed += count
-        if self._borrowed:
-            self._settle()
-        # Not before half the window is consumed, whatever the budget says.
-        if self._finished or 2 * (self.granted - self.consumed) > self._window:
-            return None
-        return self._nextGrant()
+        return None if self.consumed < self._lookAt else self._look()
 
     def finish(self) -> None:
         """
@@ -245,6 +255,13 @@ class ReceiveCredit:
         self._closed = True
         self.granted = self.consumed = self.received
         self._settle()
+
+    def _look(self) -> int | None:
+        self._settle()
+        # Not before half the window is consumed, whatever the budget says.
+        if self._finished or 2 * (self.granted - self.consumed) > self._window:
+            return None
+        return self._nextGrant()
 
     def _nextGrant(self) -> int | None:
         outstanding = self.granted - self.consumed
@@ -265,3 +282,7 @@ class ReceiveCredit:
         borrowed = max(0, self.granted - self.consumed - INITIAL_CREDIT)
         self._budget.free += self._borrowed - borrowed
         self._borrowed = borrowed
+        # Nothing is to be done before half the window is consumed, or some of what is lent.
+        self._lookAt = self.granted - self._window // 2
+        if borrowed:
+            self._lookAt = min(self._lookAt, self.consumed + _COUNTED)
