@@ -167,11 +167,23 @@ class Carrier:
         Send datagrams on the path, or the paths, of this moment.
         """
         now = self._clock.seconds()
-        selector, direct = self._selector, self._direct
-        route = selector.route(now)
+        direct = self._direct
+        if direct is None or not self._selector.trusted(now):
+            self._sendDoubtfully(datagrams, now)
+            return
+        left = direct.writeMany(datagrams)
+        self._watch.sent(now)
+        if not left:
+            # Consent has to be renewed first, which takes a round trip.
+            self._relay(datagrams)
+
+    def _sendDoubtfully(self, datagrams: Sequence[bytes], now: float) -> None:
+        """
+        Send, when no direct path is trusted.
+        """
+        direct, route = self._direct, self._selector.route(now)
         if direct is not None and route is not Route.RELAYED:
             if not direct.writeMany(datagrams):
-                # Consent has to be renewed first, which takes a round trip.
                 route = Route.BOTH
             self._watch.sent(now)
         if route is not Route.DIRECT:
@@ -237,7 +249,7 @@ class Carrier:
         """
         A datagram of the session came directly.
         """
-        self._heardDirect()
+        self._watch.heard(self._clock.seconds())
         self._deliver((data,))
         self._pollChange()
 
@@ -245,7 +257,7 @@ class Carrier:
         """
         Datagrams of the session came directly, and no more wait.
         """
-        self._heardDirect()
+        self._watch.heard(self._clock.seconds())
         self._deliverAll(datagrams)
         self._pollChange()
 
@@ -332,9 +344,6 @@ class Carrier:
 
     def _mayLookBeyondUDP(self) -> bool:
         return self._calling and self._direct is None
-
-    def _heardDirect(self) -> None:
-        self._watch.heard(self._clock.seconds())
 
     def _check(self) -> None:
         if self._direct is not None:

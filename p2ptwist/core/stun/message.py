@@ -200,8 +200,11 @@ def anySTUN(datagrams: Collection[bytes]) -> bool:
     """
     @return: whether one of C{datagrams} would be taken for STUN.
     """
-    # By the smallest first byte at first, which nearly always settles it for all: RFC 7983.
-    return min(datagrams, default=b"") < b"\x04" and any(map(isSTUN, datagrams))
+    for data in datagrams:  # noqa: SIM110 - a third of the time of any()
+        # The first byte nearly always settles it: RFC 7983.
+        if data < b"\x04" and isSTUN(data):
+            return True
+    return False
 
 
 def decode(datagram: bytes, *, requireFingerprint: bool = False) -> Message:
