@@ -187,10 +187,9 @@ class DatagramPort(DatagramProtocol):
 
         @return: how many the operating system took.
         """
-        if self._sender is not None:
-            sent = self._sender.send(
-                datagrams, self._outbound(address) if self._mapped else address
-            )
+        sender = self._sender
+        if sender is not None:
+            sent = sender.send(datagrams, self._outbound(address) if self._mapped else address)
         elif self.transport is None:
             sent = 0
         else:
@@ -234,10 +233,10 @@ class DatagramPort(DatagramProtocol):
 
     def _datagramsReceived(self, datagrams: Sequence[bytes], addr: Source) -> None:
         address = (canonicalHost(addr[0]), addr[1])
-        consumers = self._consumers
-        if self._firstTakesMany is not None:
+        consumers, takesMany = self._consumers, self._firstTakesMany
+        if takesMany is not None:
             try:
-                datagrams = self._firstTakesMany(datagrams, address)
+                datagrams = takesMany(datagrams, address)
             except Exception:
                 _log.failure("a consumer of datagrams failed, and they are lost")
                 return

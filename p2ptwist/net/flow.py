@@ -29,6 +29,7 @@ class Flow:
         "_passesUntil",
         "_source",
         "_target",
+        "_way",
     )
 
     def __init__(self, agent: Agent, outlet: Outlet, aimed: Callable[[HostPort], object]) -> None:
@@ -40,6 +41,7 @@ class Flow:
         self._aimed = aimed
         self._source: HostPort | None = None
         self._target: HostPort = ("", 0)
+        self._way = outlet.way(self._target)
         self._hearsUntil = self._passesUntil = float("-inf")
 
     def forget(self) -> None:
@@ -64,7 +66,11 @@ class Flow:
         """
         if now > self._passesUntil and not self._ask(now):
             return False
-        self._outlet.sendMany(datagrams, self._target)
+        try:
+            self._way(datagrams, self._target)
+        except Exception as error:
+            # No route, a full buffer, no socket of that family.
+            self._outlet.refused(datagrams, error)
         return True
 
     def _ask(self, now: float) -> bool:
@@ -73,4 +79,5 @@ class Flow:
             return False
         self._aimed(target)
         self._target, self._passesUntil = target, now + TRUST
+        self._way = self._outlet.way(target)
         return True

@@ -77,8 +77,8 @@ class SegmentSender:
 
         @return: how many the operating system took.
         """
-        if len(datagrams) == 1 or not self.offloading:
-            return self._sendEach(datagrams, address)
+        if len(datagrams) == 1:
+            return self._sendOne(datagrams[0], address)
         return sum(self._sendRun(run, address) for run in _runs(datagrams))
 
     def _sendRun(self, run: Sequence[bytes], address: HostPort) -> int:
@@ -99,15 +99,15 @@ class SegmentSender:
         return len(run)
 
     def _sendEach(self, datagrams: Sequence[bytes], address: HostPort) -> int:
-        sent = 0
-        for datagram in datagrams:
-            try:
-                self._socket.sendto(datagram, address)
-            except OSError as error:
-                _log.debug("datagram to {address} not sent: {error}", address=address, error=error)
-            else:
-                sent += 1
-        return sent
+        return sum(self._sendOne(datagram, address) for datagram in datagrams)
+
+    def _sendOne(self, datagram: bytes, address: HostPort) -> int:
+        try:
+            self._socket.sendto(datagram, address)
+        except OSError as error:
+            _log.debug("datagram to {address} not sent: {error}", address=address, error=error)
+            return 0
+        return 1
 
 
 def _runs(datagrams: Sequence[bytes]) -> Iterator[Sequence[bytes]]:
@@ -152,6 +152,7 @@ class SegmentReader:
         self._socket: socket.socket = port.socket
         self._throughput = throughput
         self._deliver = deliver
+        self._logPrefix = str(port.logPrefix())  # the reactor asks for it at each turn
         self._reading = True
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER)
         port.stopReading()
@@ -174,7 +175,7 @@ class SegmentReader:
         """
         @return: how the reactor names this in its log.
         """
-        return str(self._port.logPrefix())
+        return self._logPrefix
 
     def connectionLost(self, reason: Failure) -> None:
         """
@@ -186,16 +187,10 @@ class SegmentReader:
     def doRead(self) -> None:
         """
         Deliver what waits, as much as one turn of the reactor may have.
-        """
-        for datagrams, source in self._bursts():
-            if self._reading:
-                self._deliver(datagrams, source)
 
-    def _bursts(self) -> Iterator[tuple[list[bytes], Source]]:
-        """
-        @return: datagrams in the order in which they came, those together that came in a row from
-            one address.  One that does not fill its path ends a burst: so it is delivered before
-            the next one is read, which may be the answer to its answer.
+        Datagrams go in the order in which they came, those together that came in a row from one
+        address.  One that does not fill its path ends a burst: so it is delivered before the next
+        one is read, which may be the answer to its answer.
         """
         receive = self._socket.recvmsg
         left = self._throughput
@@ -209,18 +204,20 @@ class SegmentReader:
                 break
             left -= len(data) + _EACH
             if burst and address != source:
-                yield burst, source
+                self._deliver(burst, source)
                 burst = []
+                if not self._reading:
+                    return
             source = address
             if controls:
                 burst += _cut(data, controls)
             else:
                 burst.append(data)
             if len(burst[-1]) < _FULL:
-                yield burst, source
+                self._deliver(burst, source)
                 burst = []
-        if burst:
-            yield burst, source
+        if burst and self._reading:
+            self._deliver(burst, source)
 
 
 def _cut(data: bytes, controls: list[tuple[int, int, bytes]]) -> Sequence[bytes]:

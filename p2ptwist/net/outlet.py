@@ -101,16 +101,20 @@ class Outlet:
             self.unsent += 1
             _log.debug("datagram to {address} not sent: {error}", address=address, error=error)
 
-    def sendMany(self, datagrams: Sequence[bytes], address: HostPort) -> None:
+    def way(self, address: HostPort) -> WriteMany:
         """
-        Send datagrams to an address that the other side has proved to be at.
+        @return: what sends datagrams to an address that the other side has proved to be at, until
+            the next L{redirect}.  L{refused} is to be told what it raises.
         """
-        way = None if self._ways is None else self._ways.get(address)
-        try:
-            (self._writeMany if way is None else way.writeMany)(datagrams, address)
-        except Exception as error:
-            self.unsent += len(datagrams)
-            _log.debug("datagrams to {address} not sent: {error}", address=address, error=error)
+        port = None if self._ways is None else self._ways.get(address)
+        return self._writeMany if port is None else port.writeMany
+
+    def refused(self, datagrams: Sequence[bytes], error: Exception) -> None:
+        """
+        Datagrams were not sent.
+        """
+        self.unsent += len(datagrams)
+        _log.debug("datagrams not sent: {error}", error=error)
 
     def close(self) -> None:
         """

@@ -372,11 +372,12 @@ class Punch:
         @return: whether they are this session's; if not, each may be yet.
         """
         receive = self._receiveMany
-        if receive is None:
+        if receive is None or not self._flow.hears(address, self._clock.seconds()):
             return False
-        if not self._flow.hears(address, self._clock.seconds()):
-            return False
-        self._tell(receive, datagrams)
+        try:
+            receive(datagrams)
+        except Exception:
+            _log.failure("the application failed while it was given datagrams")
         return True
 
     def claim(self, address: HostPort) -> int:
@@ -404,12 +405,12 @@ class Punch:
         goes to its source leaves from there from now on: the answer at once.
         """
         former = self.outlet.redirect(address, port)
-        self._flow.forget()
         taken = self.receiveMessage(message, length, address)
         if taken:
             self._adopted(port)
         else:
             self.outlet.redirect(address, former)
+        self._flow.forget()
         return taken
 
     def _climbed(self) -> None:
@@ -462,8 +463,7 @@ class Punch:
     def _deliverData(self, data: bytes) -> None:
         receiver = self._receiver
         if receiver is None:
-            self._unread.append(data)
-            del self._unread[:-_UNREAD_LIMIT]
+            self._unread = [*self._unread, data][-_UNREAD_LIMIT:]
         else:
             self._tell(receiver.datagramReceived, data)
 

@@ -65,8 +65,8 @@ class Routes(Generic[SessionT]):
         """
         @return: the session that sends to C{address}, if there is exactly one.
         """
-        sharing = self._byAddress.get(address, ())
-        return sharing[0] if len(sharing) == 1 else None
+        sharing = self._byAddress.get(address)
+        return sharing[0] if sharing is not None and len(sharing) == 1 else None
 
     def named(self, fragment: bytes) -> SessionT | None:
         """
