@@ -5,6 +5,7 @@ and with coturn.
 
 from __future__ import annotations
 
+import statistics
 import sys
 from collections.abc import Mapping as MappingType
 from typing import Any
@@ -212,20 +213,24 @@ class EveryNATTests(unittest.SynchronousTestCase):
 
     def test_nodes(self) -> None:
         """
-        The link to the node is told with its round trip; without a node there is none.
+        The link to the node is told with its round trip; without a node there is none.  Of the
+        round trips the median is looked at: to a process that was held up while the connection was
+        made, the rest seems shorter.
         """
+        roundTrips = []
         for ours, theirs in _everyNAT().values():
             (node,) = ours["nodes"]
             self.assertTrue(node["up"])
-            self.assertGreater(node["rtt"], 0.05)
+            roundTrips.append(node["rtt"])
             self.assertEqual(theirs["nodes"], [])
+        self.assertGreater(statistics.median(roundTrips), 0.05)
 
     def test_soon(self) -> None:
         """
         It takes less than five seconds, on a machine with room for it.
         """
         seconds = [report["seconds"] for reports in _everyNAT().values() for report in reports]
-        self.assertLess(sorted(seconds)[len(seconds) // 2], 5.0)
+        self.assertLess(statistics.median(seconds), 5.0)
 
 
 class NetworkTests(unittest.SynchronousTestCase):

@@ -4,20 +4,26 @@ Tests for L{scripts.runtests}: what fails is seen to fail.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import os
+import sqlite3
 import subprocess
 import sys
 from contextlib import redirect_stdout
 from dataclasses import asdict
 from pathlib import Path
 
+from coverage import CoverageData
+from coverage.data import combine_parallel_data
 from twisted.trial.unittest import SynchronousTestCase
 
 from scripts import runtests
 from scripts.runtests import (
+    AFTERWARDS,
     ALONE,
+    MEASURING,
     ROOT,
     TOGETHER,
     Job,
@@ -133,6 +139,31 @@ class JobTests(SynchronousTestCase):
             self.assertEqual(runTogether(jobs).failed, 2)
 
 
+class CoverageTests(SynchronousTestCase):
+    """
+    Coverage data that somebody was killed while writing.
+    """
+
+    def test_broken(self) -> None:
+        """
+        What cannot be combined is dropped, whatever is missing; the rest is combined.
+        """
+        folder = Path(self.mktemp()).resolve()
+        folder.mkdir()
+        for name in ("whole", "torn", "tables"):
+            data = CoverageData(str(folder / f"data.{name}"))
+            data.add_arcs({f"/{name}.py": [(1, 2)]})
+            data.close()
+        (folder / "data.empty").touch()
+        os.truncate(folder / "data.torn", 10_000)
+        with contextlib.closing(sqlite3.connect(folder / "data.tables")) as database:
+            database.execute("DROP TABLE tracer")
+        self.assertEqual(runtests.dropBrokenCoverage(folder), 2)
+        combined = CoverageData(str(folder / "data"))
+        combine_parallel_data(combined)
+        self.assertEqual(combined.measured_files(), {"/whole.py"})
+
+
 class PlanTests(SynchronousTestCase):
     """
     The plan leaves nothing out.
@@ -151,9 +182,19 @@ class PlanTests(SynchronousTestCase):
         """
         Every folder of tests is a suite that is run.
         """
-        run = {job.name.split(".")[1] for job in (*TOGETHER, *ALONE) if job.result}
+        jobs = (*TOGETHER, *AFTERWARDS, *ALONE)
+        run = {job.name.split(".")[1] for job in jobs if job.result}
         there = {path.parent.name for path in (ROOT / "tests").glob("*/__init__.py")}
         self.assertEqual(run, there)
+
+    def test_kernel(self) -> None:
+        """
+        Every module of the kernel suite is run once, those that measure time alone.
+        """
+        names = [job.name.rpartition(".")[2] for job in (*AFTERWARDS, *ALONE)]
+        there = {path.stem for path in (ROOT / "tests/kernel").glob("test_*.py")}
+        self.assertEqual((set(names), len(names)), (there, len(there)))
+        self.assertEqual([job.name for job in ALONE], sorted(MEASURING))
 
 
 class ProgramTests(SynchronousTestCase):
