@@ -14,7 +14,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from p2ptwist.core.address import HostPort
 from p2ptwist.core.ice.candidate import GATEWAY_PORTS, LOWEST_PORT
 from p2ptwist.core.ladder.action import Fire, Observe, Open, Over, Say
-from p2ptwist.core.ladder.budget import SECOND_LIMIT, Budget
+from p2ptwist.core.ladder.budget import LADDER_LIMIT, SECOND_LIMIT, Budget
 from p2ptwist.core.ladder.ground import ROUND_LIMIT, SCATTER_SOCKETS, TIME_LIMIT
 from p2ptwist.core.ladder.ladder import PATIENCE, Ladder
 from p2ptwist.core.ladder.memory import PairMemory
@@ -46,9 +46,7 @@ behaviors = st.sampled_from([STEADY, LOOSE, AIMED, DOWNWARD, SCATTERED, UNKNOWN]
 hosts = st.sampled_from(OFFERED + OTHERS)
 ports = st.one_of(st.sampled_from([1, 53, 1023, 1900, 5060, 5351]), st.integers(1024, 65535))
 stands: st.SearchStrategy[LadderMessage] = st.builds(
-    lambda number, reply, posture, host, port: Stand(
-        SESSION, number, reply, posture, (host, 0 if posture is Posture.SCATTERED else port)
-    ),
+    lambda number, reply, posture, host, port: Stand(SESSION, number, reply, posture, (host, port)),
     st.integers(0, 9) | st.just(255),
     st.booleans(),
     st.sampled_from(Posture),
@@ -132,7 +130,7 @@ class Victim:
         """
         times = [time for time, _ in self.fired]
         test.assertLessEqual(len(times), FIRED_LIMIT)
-        for first, last in zip(times, times[SECOND_LIMIT:], strict=False):
+        for first, last in zip(times, times[LADDER_LIMIT:], strict=False):
             test.assertGreaterEqual(last - first, 1.0 - 1e-9)
         for host, port in {address for _, address in self.fired}:
             test.assertIn(host, OFFERED)
@@ -204,7 +202,7 @@ class HostileTests(SynchronousTestCase):
             for victim in victims:
                 victim.hear(message)
         times = sorted(time for victim in victims for time, _ in victim.fired)
-        for first, last in zip(times, times[SECOND_LIMIT:], strict=False):
+        for first, last in zip(times, times[LADDER_LIMIT:], strict=False):
             self.assertGreaterEqual(last - first, 1.0 - 1e-9)
 
     def test_storm(self) -> None:
@@ -246,7 +244,7 @@ class HostileTests(SynchronousTestCase):
             number = victim.said[-1].round if victim.said else 0
             victim.hear(Busy(SESSION, number, 1))
             victim.run(victim.now + 1.1)
-            victim.hear(Stand(SESSION, number, True, Posture.SCATTERED, (B_HOST, 0)))
+            victim.hear(Stand(SESSION, number, True, Posture.SCATTERED, (B_HOST, 5000)))
         victim.run(300.0)
         self.assertEqual(len(victim.over), 1)
         victim.obey(self)
@@ -260,7 +258,7 @@ class HostileTests(SynchronousTestCase):
             for number in range(10):
                 for reply in (True, False):
                     victim.hear(Stand(SESSION, number, reply, Posture.AIMED, (B_HOST, 5000)))
-                    victim.hear(Stand(SESSION, number, reply, Posture.SCATTERED, (B_HOST, 0)))
+                    victim.hear(Stand(SESSION, number, reply, Posture.SCATTERED, (B_HOST, 5000)))
             self.assertEqual((victim.fired, victim.opened), ([], []))
 
     def test_movingHosts(self) -> None:

@@ -13,11 +13,17 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from p2ptwist.core.errors import MalformedDatagram
-from p2ptwist.core.ladder.budget import QUIET_TIME, SECOND_LIMIT, SPRAY_LIMIT, Budget
+from p2ptwist.core.ladder.budget import (
+    LADDER_LIMIT,
+    QUIET_TIME,
+    SPRAY_LIMIT,
+    Budget,
+)
 from p2ptwist.core.ladder.message import Busy, Stand, decodeMessage, encodeMessage
 from p2ptwist.core.ladder.posture import Posture, Rung, begins, postureOf, rungAt, rungs
 from p2ptwist.core.ladder.volley import (
     AGAIN_GAPS,
+    BLOCK,
     KNOCK_GAPS,
     Shot,
     Volley,
@@ -39,6 +45,8 @@ from tests.unit.ladderworld import (
     SYMMETRIC,
     UNKNOWN,
 )
+
+SEEN = B_HOST, 30000
 
 
 class PostureTests(SynchronousTestCase):
@@ -119,19 +127,17 @@ class MessageTests(SynchronousTestCase):
         """
         Everything comes back.
         """
-        port = 0 if posture is Posture.SCATTERED else port
         stand = Stand(SESSION, number, reply, posture, (str(host), port))
         self.assertEqual(decodeMessage(encodeMessage(stand)), stand)
 
     def test_malformed(self) -> None:
         """
-        Every other length, an unknown version, type, posture or flag, and ports that contradict the
-        posture.
+        Every other length, an unknown version, type, posture or flag, and port 0.
         """
         good = encodeMessage(Stand(SESSION, 3, True, Posture.AIMED, ("11.0.0.1", 5000)))
         bad = [good[:length] for length in range(len(good))] + [good + b"\0"]
         bad += [b"\x02" + good[1:], b"\x01\x09" + good[2:], good[:11] + b"\x02" + good[12:]]
-        bad += [good[:12] + b"\x09" + good[13:], good[:12] + b"\x03" + good[13:]]
+        bad += [good[:12] + b"\x09" + good[13:], good[:12] + b"\x00" + good[13:]]
         bad += [good[:17] + b"\0\0", encodeMessage(Busy(SESSION, 1, 1)) + b"\0"]
         for data in bad:
             self.assertRaises(MalformedDatagram, decodeMessage, data)
@@ -152,12 +158,12 @@ class BudgetTests(SynchronousTestCase):
 
     def test_second(self) -> None:
         """
-        A hundred in any second.
+        So many in any second, at its beginning if nobody had any before.
         """
         budget = Budget()
         taken = [now / 1000 for now in range(5000) if budget.take(now / 1000)]
-        self.assertEqual(len(taken), 5 * SECOND_LIMIT)
-        for first, last in zip(taken, taken[SECOND_LIMIT:], strict=False):
+        self.assertEqual(len(taken), 5 * LADDER_LIMIT)
+        for first, last in zip(taken, taken[LADDER_LIMIT:], strict=False):
             self.assertGreaterEqual(last - first, 1.0 - 1e-9)
         self.assertEqual(budget.readyAt(100.0), 100.0)
 
@@ -205,11 +211,11 @@ class VolleyTests(SynchronousTestCase):
         Never more than the budget allows, whoever else uses it.
         """
         budget = Budget()
-        for _ in range(SECOND_LIMIT):
+        for _ in range(LADDER_LIMIT):
             budget.take(0.0)
-        times = self.fire(spray(B_HOST, Random(1)), budget, 30.0)
+        times = self.fire(spray(SEEN, Random(1)), budget, 30.0)
         self.assertGreaterEqual(times[0], 1.0)
-        for first, last in zip(times, times[SECOND_LIMIT:], strict=False):
+        for first, last in zip(times, times[LADDER_LIMIT:], strict=False):
             self.assertGreaterEqual(last - first, 1.0 - 1e-9)
 
     def test_prime(self) -> None:
@@ -235,23 +241,57 @@ class VolleyTests(SynchronousTestCase):
         """
         Nothing before its time, and nothing of an empty volley.
         """
-        volley = Volley(scatter(2, (B_HOST, 5000)), Budget(), 0.0)
+        volley = Volley(spray(SEEN, Random(1)), Budget(), 0.0)
         self.assertIsNone(volley.take(0.0))
         empty = Volley(scatter(0, (B_HOST, 5000)), Budget(), 0.0)
         self.assertIsNone(empty.deadline(0.0))
         self.assertIsNone(empty.take(0.0))
 
+    def test_scatter(self) -> None:
+        """
+        Every socket dies on the way twice; every other one goes all of it, at last.
+        """
+        shots = list(scatter(4, (B_HOST, 5000)))
+        near = [shot.socket for shot in shots if shot.near]
+        self.assertEqual(near, [0, 1, 2, 3] * 2)
+        self.assertEqual([shot.socket for shot in shots[len(near) :]], [0, 2])
+        self.assertFalse(any(shot.near for shot in shots[len(near) :]))
+
+    def test_scatterSoon(self) -> None:
+        """
+        A third of 256 sockets are open at once, and all of them in little more than two seconds;
+        the packets that go all the way wait for half of the time.
+        """
+        times = self.fire(scatter(256, (B_HOST, 5000)), Budget(), 30.0)
+        self.assertLess(times[LADDER_LIMIT - 1], 0.1)
+        self.assertLess(times[255], 2.2)
+        self.assertGreater(times[512], 10.0)
+
+    def test_sprayNear(self) -> None:
+        """
+        Every other port is one of those around the port that was seen, also at the ends of the
+        range.
+        """
+        for port in (80, 1024, 30000, 65535):
+            tried = [shot.address[1] for shot in spray((B_HOST, port), Random(1))]
+            middle = min(max(port, 2048), 64512)
+            near = [each for each in tried if middle - BLOCK <= each < middle + BLOCK]
+            self.assertGreater(len(near), 0.45 * len(tried))
+            self.assertLess(len(near), 0.55 * len(tried))
+            self.assertGreater(len([each for each in tried[:88] if each in near]), 40)
+
     def test_spray(self) -> None:
         """
         No port twice, and none that a router acts on.
         """
-        ports = [shot.address[1] for shot in spray(B_HOST, Random(1))]
+        ports = [shot.address[1] for shot in spray(SEEN, Random(1))]
         self.assertEqual(len(ports), len(set(ports)))
         self.assertGreater(len(ports), 1700)
+        self.assertLessEqual(len(ports), SPRAY_LIMIT * LADDER_LIMIT)
         self.assertGreaterEqual(min(ports), 1024)
         crowded = {port for seed in range(60) for port in _ports(seed)}
         self.assertNotIn(5060, crowded)
 
 
 def _ports(seed: int) -> list[int]:
-    return [shot.address[1] for shot in spray(B_HOST, Random(seed))]
+    return [shot.address[1] for shot in spray(SEEN, Random(seed))]

@@ -180,7 +180,7 @@ class TroubleTests(SynchronousTestCase):
         for message in (
             Stand(SESSION, 0, True, Posture.AIMED, ("11.7.7.7", 5000)),
             Stand(SESSION, 1, True, Posture.AIMED, (B_HOST, 5000)),
-            Stand(SESSION, 0, True, Posture.SCATTERED, (B_HOST, 0)),
+            Stand(SESSION, 0, True, Posture.SCATTERED, (B_HOST, 5000)),
             Stand(SESSION, 0, False, Posture.AIMED, (B_HOST, 5000)),
             Stand(SESSION, 0, True, Posture.STEADY, (B_HOST, 5000)),
         ):
@@ -193,7 +193,8 @@ class TroubleTests(SynchronousTestCase):
 
     def test_wrongProposals(self) -> None:
         """
-        A steady side is no goal for a spray, and where nothing is possible nothing is answered.
+        A steady side is no goal for a spray, and where nothing is possible nothing is answered; nor
+        is a proposer that has no address of its own.
         """
         for local, remote in ((STEADY, SCATTERED), (SCATTERED, SCATTERED), (UNKNOWN, STEADY)):
             b = Side(B_HOST, local, False, 2)
@@ -202,6 +203,10 @@ class TroubleTests(SynchronousTestCase):
             b.ladder.observed((B_HOST, 5000), 0.0)
             b.ladder.opened(5, 0.0)
             self.assertIsNone(b.ladder.pollAction())
+        b = Side(B_HOST, SCATTERED, False, 2)
+        b.ladder.learn(SCATTERED, b.address, STEADY, frozenset({A_HOST}), 0.0)
+        b.ladder.receive(Stand(SESSION, 0, False, Posture.SCATTERED, (A_HOST, 53)), 0.0)
+        self.assertIsNone(b.ladder.pollAction())
 
     def test_noAddress(self) -> None:
         """

@@ -2,15 +2,19 @@
 What one process may send to ports that nobody answered from, whatever its sessions want.
 
 A program that sends to many ports of one host looks like a scanner.  So all ladders of a process
-share one L{Budget}: a hundred datagrams in any second, one spray at a time, and quiet after it.
+share one L{Budget}: so many datagrams in any second, one spray at a time, and quiet after it.
 """
 
 from __future__ import annotations
 
 from collections import deque
 
-# Datagrams in any one second: above, home routers and networks take the sender for a scanner.
+# Datagrams of a process in any one second: above, home routers and networks take the sender for a
+# scanner.
 SECOND_LIMIT = 100
+# The same of its ladders: so much less that the ordinary checks of some sessions do not make it
+# more.
+LADDER_LIMIT = 88
 SPRAY_LIMIT = 20.0  # seconds of one spray; four of five that succeed at all do so in half of that
 QUIET_TIME = 20.0  # seconds from the end of one spray to the next
 
@@ -21,7 +25,7 @@ class Budget:
     """
 
     def __init__(self) -> None:
-        self._sent: deque[float] = deque(maxlen=SECOND_LIMIT)
+        self._sent: deque[float] = deque(maxlen=LADDER_LIMIT)
         self._sprayer: object | None = None
         self._quietUntil = float("-inf")
 
@@ -38,7 +42,7 @@ class Budget:
         """
         @return: when one more may be sent, never before C{now}.
         """
-        if len(self._sent) < SECOND_LIMIT:
+        if len(self._sent) < LADDER_LIMIT:
             return now
         return max(now, self._sent[0] + 1.0)
 

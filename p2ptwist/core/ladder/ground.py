@@ -72,8 +72,9 @@ class Ground:
         @return: whether this side may send to where the other one says that it stands.
         """
         host, port = stand.address
-        known = host in self.remoteHosts
-        return known and isCheckable((host, port or LOWEST_PORT), allowLoopback=False)
+        # A scattered side's port is only a hint.
+        target = LOWEST_PORT if stand.posture is Posture.SCATTERED else port
+        return host in self.remoteHosts and isCheckable((host, target), allowLoopback=False)
 
     def ask(self, action: Action) -> None:
         """

@@ -37,7 +37,7 @@ class Stand:
     @ivar reply: whether this answers a proposal.
     @ivar posture: what C{address} means.
     @ivar address: an IPv4 host, and the port: of a steady side its own; of an aimed one the one
-        that it will have; 0 of a scattered one.
+        that it will have; of a scattered one any that a mapping of its has.
     """
 
     session: bytes
@@ -99,7 +99,7 @@ def _readStand(session: bytes, body: bytes) -> Stand:
     number, reply, posture, host, port = _STAND.unpack(body)
     if reply > 1 or posture not in list(Posture):
         raise MalformedDatagram(f"a ladder message with flag {reply} and posture {posture}")
-    if (port == 0) != (posture == Posture.SCATTERED):
-        raise MalformedDatagram(f"posture {posture} at port {port}")
+    if port == 0:
+        raise MalformedDatagram("a ladder message with port 0")
     address = (str(parseHost(str(IPv4Address(host)))), port)
     return Stand(session, number, bool(reply), Posture(posture), address)

@@ -123,7 +123,7 @@ class Proposer:
         if rung is Rung.SPRAYING and reply.posture is Posture.SCATTERED:
             self._step = _Step.FIRING
             self._due = self._end
-            ground.fire(spray(reply.address[0], ground.random), now)
+            ground.fire(spray(reply.address, ground.random), now)
         elif rung is Rung.PREDICTION and reply.posture is Posture.AIMED:
             if postureOf(ground.local) is Posture.AIMED:
                 self._step = _Step.OPENING

@@ -81,7 +81,7 @@ class Responder:
             ground.fire(prime(count, proposal.address), now)
             ground.stand(proposal.round, Posture.AIMED, self._aim, reply=True)
         elif ground.address is not None:
-            ground.stand(proposal.round, Posture.SCATTERED, (ground.address[0], 0), reply=True)
+            ground.stand(proposal.round, Posture.SCATTERED, ground.address, reply=True)
             ground.fire(scatter(count, proposal.address), now)
 
     def handleTimeout(self, now: float) -> None:
@@ -99,7 +99,8 @@ class Responder:
 
     def _fits(self, proposal: Stand) -> bool:
         newer = self._round < proposal.round < ROUND_LIMIT
-        return newer and proposal.address[1] > 0 and self._ground.trusts(proposal)
+        aimable = proposal.posture is not Posture.SCATTERED
+        return newer and aimable and self._ground.trusts(proposal)
 
     def _accept(self, proposal: Stand, now: float) -> None:
         self._ground.cease()

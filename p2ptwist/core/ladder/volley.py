@@ -10,17 +10,25 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain
 from random import Random
 
 from p2ptwist.core.address import HostPort
 from p2ptwist.core.ice.candidate import GATEWAY_PORTS, LOWEST_PORT
-from p2ptwist.core.ladder.budget import SPRAY_LIMIT, Budget
+from p2ptwist.core.ladder.budget import LADDER_LIMIT, SPRAY_LIMIT, Budget
 
-# Seconds between two datagrams of a spray: so much less than a hundred a second that ordinary
-# checks of some sessions at the same time do not make it more.
-SPRAY_GAP = 0.0115
-SPRAY_PORTS = int(SPRAY_LIMIT / SPRAY_GAP)  # as many as fit in the time
+# Seconds between two datagrams of a spray, until the budget makes them wait for the next second:
+# what it allows leaves in the first sixth of each, half a second sooner than evenly spread, and
+# is fewer bytes than a TCP connection sends at once.
+SPRAY_GAP = 0.002
+OPEN_GAP = 0.001  # the same of the side that opens sockets: before the other one tries them
+SPRAY_PORTS = int(SPRAY_LIMIT) * LADDER_LIMIT  # as many as fit in the time
+# Ports on either side of one that was seen: carriers give a customer one block, of 512 to 2048
+# ports as a rule (RFC 7422), so that others of the same one are there.
+BLOCK = 1024
 LATENESS = 0.02  # seconds that a timer of a busy program is late, as a rule, at most
+# Seconds from the last packet that opens sockets to the next round of them.
+REOPEN_GAP = 3.0
 KNOCK_GAPS = (0.0, 0.05, 0.1, 0.2, 0.4, 0.8)  # seconds; some are lost, and the first may be early
 # Seconds from opening the own NATs to sending in earnest: the other side has heard by then, unless
 # its link takes longer, and then the next ones find it.
@@ -72,20 +80,30 @@ def charge(count: int, address: HostPort) -> Iterator[Shot]:
 def scatter(count: int, address: HostPort) -> Iterator[Shot]:
     """
     A scattered side opens all of its sockets to a steady one; again, as some are lost; and at last
-    by packets that go the whole way: those before may have died inside its own provider's network.
+    every other one by a packet that goes the whole way: those before may have died inside its own
+    provider's network.  Where the steady side's router takes such a packet for its own, that
+    socket's port can never be found: so not all of them.
     """
-    for near, pause in ((True, 0.0), (True, 3.0), (False, 3.0)):
-        for socket in range(count):
-            yield Shot(SPRAY_GAP if socket else SPRAY_GAP + pause, socket, address, near)
+    for near, pause, step in ((True, 0.0, 1), (True, REOPEN_GAP, 1), (False, REOPEN_GAP, 2)):
+        for socket in range(0, count, step):
+            yield Shot(OPEN_GAP if socket else pause, socket, address, near)
 
 
-def spray(host: str, chance: Random) -> Iterator[Shot]:
+def spray(seen: HostPort, chance: Random) -> Iterator[Shot]:
     """
-    A steady side tries ports of a scattered one, none twice.
+    A steady side tries ports of a scattered one, none twice: by turns one of all, and one near the
+    port that was seen, which is as good as any other where it does not help.
+
+    @param seen: an address that a mapping of the other side had.
     """
-    for port in chance.sample(range(LOWEST_PORT, 65536), SPRAY_PORTS):
-        if port not in GATEWAY_PORTS:
-            yield Shot(SPRAY_GAP, None, (host, port))
+    host, port = seen
+    middle = min(max(port, LOWEST_PORT + BLOCK), 65536 - BLOCK)
+    near = chance.sample(range(middle - BLOCK, middle + BLOCK), SPRAY_PORTS // 2)
+    anywhere = chance.sample(range(LOWEST_PORT, 65536), SPRAY_PORTS // 2)
+    turns = chain.from_iterable(zip(near, anywhere, strict=True))
+    for each in dict.fromkeys(turns):
+        if each not in GATEWAY_PORTS:
+            yield Shot(SPRAY_GAP, None, (host, each))
 
 
 def _all(count: int, address: HostPort, gap: float, *, near: bool = False) -> Iterator[Shot]:
