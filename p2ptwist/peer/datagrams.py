@@ -25,6 +25,7 @@ from p2ptwist.errors import LinkDown, P2PError, PeerUnreachable
 from p2ptwist.interfaces import IIdentity, IIncomingPaths, ILink, ILinkReceiver, IWelcome
 from p2ptwist.net.puncher import Punch, isOffer
 from p2ptwist.peer.calls import Calls
+from p2ptwist.peer.policy import admitted
 from p2ptwist.peer.reach import Reach, mappingSecret
 
 # Calls of one other peer that may come to nothing: each may have aimed 200 checks at addresses that
@@ -324,11 +325,7 @@ class DatagramPeer(Service):
             )
 
     def _accepts(self, sender: bytes) -> bool:
-        try:
-            return self._incoming.accepts(encodePeerID(sender))
-        except Exception:
-            _log.failure("the application failed to decide about a caller, which is refused")
-            return False
+        return admitted(self._incoming.accepts, encodePeerID(sender))
 
     def _incomingFailed(self, failure: Failure, sender: bytes) -> None:
         self._failures.take(sender, self._reactor.seconds())

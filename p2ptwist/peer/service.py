@@ -23,7 +23,7 @@ from zope.interface import implementer
 
 from p2ptwist.core.address import HostPort
 from p2ptwist.core.errors import LocalUsageError
-from p2ptwist.core.peerid import decodePeerID, encodePeerID
+from p2ptwist.core.peerid import decodePeerID
 from p2ptwist.errors import LinkDown, SessionLost
 from p2ptwist.interfaces import ILink, ILinkReceiver, IWelcome
 from p2ptwist.net.attempts import Observer
@@ -33,34 +33,19 @@ from p2ptwist.peer.address import PeerAddress
 from p2ptwist.peer.callers import Callers
 from p2ptwist.peer.identity import Identity
 from p2ptwist.peer.listening import Listening, Services
+from p2ptwist.peer.policy import Policy, admitted, allowing, everyone
 from p2ptwist.peer.reach import Reach, mappingSecret
 from p2ptwist.peer.session import Session
 from p2ptwist.peer.sessions import Sessions
 from p2ptwist.peer.stream import Stream
 from p2ptwist.peer.streamtable import encodeHeader
 
+__all__ = ["LINGER", "PathEvent", "PeerService", "Policy", "allowing", "everyone"]
+
 LINGER = 5.0  # seconds; some hundred KB, with one datagram of fifty lost
 _LINGER_STEP = 0.02  # seconds between two looks at it
 
 _log = Logger()
-
-Policy = Callable[[str], bool]
-
-
-def everyone(peerID: str) -> bool:
-    """
-    The policy that admits every peer.
-    """
-    return True
-
-
-def allowing(peerIDs: Sequence[str]) -> Policy:
-    """
-    @return: the policy that admits these peers, and no others.
-    @raise LocalUsageError: when one of them is not a peer ID.
-    """
-    allowed = frozenset(encodePeerID(decodePeerID(each)) for each in peerIDs)
-    return lambda peerID: peerID in allowed
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +126,8 @@ class PeerService(Service):
         @param reactor: a Twisted reactor, or a host of a simulated Internet.
         @param links: links to rendezvous nodes with the same identity, the preferred one first;
             they start and stop with this service.
-        @param policy: decides, by its peer ID, whether a peer that proved itself may connect.
+        @param policy: decides at once, by its peer ID, whether a peer that proved itself may
+            connect: C{True} or C{False}.
         @param stunServers: names or literal addresses, and ports; C{None} for those that the
             rendezvous node names.
         @param interface: a literal address to bind the UDP port to; empty for all of them.
@@ -168,7 +154,7 @@ class PeerService(Service):
         self._streamObserver: Callable[[], object] = lambda: None
         self._stopping: Latch[None] | None = None
         self._sessions = Sessions(reactor, identity, self, Random(randomBytes(16)), randomBytes)
-        self._callers = Callers(self._sessions.find, self._begin)
+        self._callers = Callers(reactor, self._sessions.find, self._begin)
 
     # IService
 
@@ -327,11 +313,7 @@ class PeerService(Service):
         wanted = len(self._services) > 0 or self._messageReceiver is not None
         if not wanted or not self.running:
             return False
-        try:
-            return bool(self._policy(session.peerID))
-        except Exception:
-            _log.failure("the policy failed to decide about a peer, which is refused")
-            return False
+        return admitted(self._policy, session.peerID)
 
     def accept(self, session: Session, stream: Stream) -> IProtocol | None:
         """

@@ -430,7 +430,8 @@ class Sessions:
 
     def _graceOver(self, held: _Held) -> None:
         held.grace = None
-        held.session.lose(f"the peer has not been reachable for {GRACE:.0f} s", "unreachable")
+        if held.session.carrier.direct is None:  # one may have come up without the relay
+            held.session.lose(f"the peer has not been reachable for {GRACE:.0f} s", "unreachable")
 
     def _stopGrace(self, held: _Held) -> None:
         if held.grace is not None:
