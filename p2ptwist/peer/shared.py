@@ -13,6 +13,7 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 from twisted.internet.defer import Deferred
+from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import (
     IDelayedCall,
     IListeningPort,
@@ -77,8 +78,9 @@ class _Running:
         There is one more port.  A peer that others may call can be pinged, too.
         """
         self._ports += 1
-        if self._ping is None:
-            self._ping = self.service.listen(PING_SERVICE, EchoFactory())
+        if self._ports == 1:
+            with suppress(CannotListenError):  # when that is what the program itself offers
+                self._ping = self.service.listen(PING_SERVICE, EchoFactory())
             self.service.whenLinked().addErrback(self._notLinked)
 
     def portClosed(self) -> Deferred[None] | None:

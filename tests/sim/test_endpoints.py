@@ -274,6 +274,16 @@ class DescriptionTests(EndpointCase):
         protocol.transport.loseWriteConnection()
         self.wait(protocol.ended)
 
+    def test_ownPing(self) -> None:
+        """
+        A program that offers that service itself is asked, and the peer stops with its last port.
+        """
+        port, _ = self.listen(Balanced(Echo), PING_SERVICE), self.listen(Balanced(Echo), "other")
+        protocol = self.wait(self.client(PING_SERVICE).connect(Balanced()))
+        protocol.transport.loseConnection()
+        self.wait(protocol.ended)
+        self.assertIsNone(port.stopListening())
+
     def test_everythingArrives(self) -> None:
         """
         Who writes, closes and is gone has lost nothing, on a line that loses.

@@ -5,6 +5,7 @@ Parts of the command C{p2ptwist} that need no Internet.
 from __future__ import annotations
 
 import io
+import json
 import os
 import sys
 from pathlib import Path
@@ -15,6 +16,7 @@ from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
+from p2ptwist.cli.journal import Journal
 from p2ptwist.cli.options import DEFAULT_SERVICE, parseOptions
 from p2ptwist.cli.streams import Pinger
 from p2ptwist.compose import identityOf, identityPath, mapsPorts, rendezvousNodes
@@ -109,6 +111,36 @@ class SettingsTests(SynchronousTestCase):
             IdentityUnusable, identityOf, os.path.join(file, "sub", "key"), {}
         )
         self.assertIn("cannot make the folder", str(error))
+
+
+class JournalTests(SynchronousTestCase):
+    """
+    What is printed.
+    """
+
+    def test_controls(self) -> None:
+        """
+        Whatever others give as a reason, a terminal is not made to obey: neither its controls nor
+        a second line come through.
+        """
+        hostile = "it said \x1b]0;owned\x07\x1b[2J\r\nready\x9b1m \u202e ö"
+        for asJSON in (False, True):
+            output, errors = io.StringIO(), io.StringIO()
+            journal = Journal("p2ptwist", output, errors, asJSON=asJSON)
+            journal.lost("bob", hostile)
+            journal.offline(hostile)
+            journal.failed(hostile)
+            journal.progress(hostile)
+            journal.report([hostile, ""], {"verdict": hostile})
+            for line in (output.getvalue() + errors.getvalue()).splitlines():
+                self.assertTrue(line.isprintable(), repr(line))
+            if asJSON:
+                lines = errors.getvalue().splitlines() + output.getvalue().splitlines()
+                read = [json.loads(line) for line in lines]
+                self.assertEqual([each.get("reason", hostile) for each in read], [hostile] * 4)
+            else:
+                self.assertEqual(len(errors.getvalue().splitlines()), 4)
+                self.assertIn("ö", errors.getvalue())
 
 
 class PingerTests(SynchronousTestCase):
