@@ -59,6 +59,7 @@ from p2ptwist.peer.vigil import Vigil
 
 HANDSHAKE_LIMIT = 10.0  # seconds until the other side must have proved who it is
 _STREAM_EVENTS = (StreamReceived, StreamAborted, StreamStopped)
+_UNCERTIFIED = AdmissionState.UNCERTIFIED  # to look it up for each datagram takes its time
 
 _log = Logger()
 
@@ -138,7 +139,7 @@ class Session:
         """
         Whether something that was written has not arrived yet.
         """
-        waits = self._turning or self._streams.waiting or self._flushCall is not None
+        waits = self._turning or bool(self._streams.waiting) or self._flushCall is not None
         waits = waits or self._quic.queued() > 0
         return not self._ended and (waits or not self._quic.isSettled(self._clock.seconds()))
 
@@ -304,7 +305,7 @@ class Session:
             self._vigil.fed(now)
             if event.stream == CONTROL_STREAM:
                 self._receiveControl(event)
-            elif self._admission.state is AdmissionState.UNCERTIFIED:
+            elif self._admission.state is _UNCERTIFIED:
                 raise SessionViolation(CloseCode.PROTOCOL, "a stream before the handshake is over")
             else:
                 self._streams.received(event)
@@ -396,8 +397,7 @@ class Session:
             self._timer.look(now)
 
     def _transmit(self, now: float) -> None:
-        datagrams = self._quic.takeDatagrams(now)
-        if datagrams:
+        if datagrams := self._quic.takeDatagrams(now):
             self.carrier.send(datagrams)
             if self.admitted:
                 self._vigil.sent(now)

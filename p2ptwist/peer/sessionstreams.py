@@ -61,6 +61,7 @@ class SessionStreams:
     All streams of a session but the control stream.
 
     @ivar budget: what they are lent together.
+    @ivar waiting: those that have something to send, or to deliver.
     """
 
     __slots__ = (
@@ -70,8 +71,8 @@ class SessionStreams:
         "_kept",
         "_quic",
         "_table",
-        "_waking",
         "budget",
+        "waiting",
     )
 
     def __init__(self, host: StreamsHost, quic: QUIC, calling: bool) -> None:
@@ -86,17 +87,10 @@ class SessionStreams:
         self._early = EarlyCredit()
         self._kept: list[StreamEvent] = []
         self._table = StreamTable(calling)
-        self._waking: dict[Stream, None] = {}
+        self.waiting: dict[Stream, None] = {}
 
     def __len__(self) -> int:
         return len(self._table)
-
-    @property
-    def waiting(self) -> bool:
-        """
-        Whether one of them has something to send.
-        """
-        return bool(self._waking)
 
     # What the session does.
 
@@ -131,7 +125,7 @@ class SessionStreams:
 
         @raise SessionViolation: when it may not.
         """
-        stream = self._table.get(event.stream)
+        stream = self._table.streams.get(event.stream)
         if stream is not None and isinstance(event, StreamReceived):
             stream.received(event.data, event.ended)
             return
@@ -153,7 +147,7 @@ class SessionStreams:
         if self._early.lifted:
             return
         self._early.lift()
-        self._waking.update(dict.fromkeys(self._table))
+        self.waiting.update(dict.fromkeys(self._table))
         while self._kept and not self._host.over:
             self._process(self._kept.pop(0))
 
@@ -161,7 +155,7 @@ class SessionStreams:
         """
         The other side takes more on a stream.
         """
-        stream = self._table.get(grant.stream)
+        stream = self._table.streams.get(grant.stream)
         if stream is not None:
             stream.granted(grant.offset)
 
@@ -170,10 +164,10 @@ class SessionStreams:
         Let everybody send who wants to.
         """
         # Who wakes while it has its turn gets another one.
-        waking, self._waking = self._waking, {}
-        for stream in waking:
+        waiting, self.waiting = self.waiting, {}
+        for stream in waiting:
             if stream.transfer(self._quic):
-                self._waking[stream] = None
+                self.waiting[stream] = None
 
     def end(self, reason: Failure, *, whole: bool) -> None:
         """
@@ -194,7 +188,7 @@ class SessionStreams:
         """
         C{stream} has something to send.
         """
-        self._waking[stream] = None
+        self.waiting[stream] = None
         self._host.wakeUp()
 
     def send(self, stream: Stream, data: bytes) -> None:
@@ -225,7 +219,7 @@ class SessionStreams:
         A stream is over.
         """
         self._table.remove(stream)
-        self._waking.pop(stream, None)
+        self.waiting.pop(stream, None)
 
     def address(self, service: str, *, own: bool) -> PeerAddress:
         """
@@ -236,7 +230,7 @@ class SessionStreams:
     # What comes.
 
     def _process(self, event: StreamEvent) -> None:
-        stream = self._table.get(event.stream)
+        stream = self._table.streams.get(event.stream)
         if isinstance(event, StreamReceived):
             if stream is not None:
                 stream.received(event.data, event.ended)

@@ -52,6 +52,8 @@ def encodeHeader(service: str) -> bytes:
 class StreamTable:
     """
     The streams by number.
+
+    @ivar streams: those that are open.
     """
 
     __slots__ = (
@@ -59,8 +61,8 @@ class StreamTable:
         "_below",
         "_headers",
         "_stopped",
-        "_streams",
         "_theirs",
+        "streams",
     )
 
     def __init__(self, calling: bool) -> None:
@@ -69,7 +71,7 @@ class StreamTable:
             whose.
         """
         self._theirs = 1 if calling else 0
-        self._streams: dict[int, Stream] = {}
+        self.streams: dict[int, Stream] = {}
         self._headers: dict[int, bytes] = {}
         # Dictionaries, as an empty set has 216 bytes, and sessions are many.
         self._stopped: dict[int, None] = {}
@@ -79,17 +81,17 @@ class StreamTable:
         self._above: dict[int, None] = {}
 
     def __iter__(self) -> Iterator[Stream]:
-        return iter(self._streams.values())
+        return iter(self.streams.values())
 
     def __len__(self) -> int:
-        return len(self._streams)
+        return len(self.streams)
 
     @property
     def crowded(self) -> bool:
         """
         Whether the other side has more streams open than it may.
         """
-        theirs = [number for number in self._streams if number % _STEP == self._theirs]
+        theirs = [number for number in self.streams if number % _STEP == self._theirs]
         return len(theirs) > STREAM_LIMIT
 
     @property
@@ -97,26 +99,20 @@ class StreamTable:
         """
         Whether this side has as many streams open as it may.
         """
-        ours = [number for number in self._streams if number % _STEP != self._theirs]
+        ours = [number for number in self.streams if number % _STEP != self._theirs]
         return len(ours) >= STREAM_LIMIT
-
-    def get(self, number: int) -> Stream | None:
-        """
-        @return: the stream of that number, if it is open.
-        """
-        return self._streams.get(number)
 
     def add(self, stream: Stream) -> None:
         """
         A stream is open.
         """
-        self._streams[stream.number] = stream
+        self.streams[stream.number] = stream
 
     def remove(self, stream: Stream) -> None:
         """
         A stream is over.
         """
-        self._streams.pop(stream.number, None)
+        self.streams.pop(stream.number, None)
 
     def open(self, number: int, data: bytes, ended: bool) -> Opening | None:
         """
