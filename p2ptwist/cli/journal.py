@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 from typing import TextIO
 
 from p2ptwist.core.address import formatAddress
+from p2ptwist.core.readable import readable
 from p2ptwist.peer.service import PathEvent
 
 
@@ -92,7 +93,7 @@ class Journal:
         Something was found out on the way: people are told, who wait.
         """
         if not self._asJSON:
-            print(_shown(f"{self._name}: {words}"), file=self._errors, flush=True)
+            print(readable(f"{self._name}: {words}"), file=self._errors, flush=True)
 
     def report(self, words: Iterable[str], found: dict[str, object]) -> None:
         """
@@ -106,17 +107,10 @@ class Journal:
 
     def _event(self, words: str, **details: object) -> None:
         line = json.dumps(details) if self._asJSON else f"{self._name}: {words}"
-        print(_shown(line), file=self._errors, flush=True)
+        print(readable(line), file=self._errors, flush=True)
 
     def _print(self, line: str) -> None:
-        print(_shown(line), file=self._output, flush=True)
-
-
-def _shown(line: str) -> str:
-    """
-    @return: C{line} without what a terminal would obey: peers, nodes and servers give reasons.
-    """
-    return "".join(each if each.isprintable() else "\N{REPLACEMENT CHARACTER}" for each in line)
+        print(readable(line), file=self._output, flush=True)
 
 
 def _of(path: PathEvent) -> dict[str, object]:

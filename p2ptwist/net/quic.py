@@ -22,6 +22,7 @@ from qh3.quic.connection import QuicConnection
 from qh3.quic.events import StreamDataReceived
 from twisted.logger import Logger
 
+from p2ptwist.core.readable import readable
 from p2ptwist.net.quicevents import (
     Answered,
     HandshakeDone,
@@ -221,6 +222,13 @@ class QUIC:
         """
         return self._try(self._connection.get_send_buffer_size, stream) or 0
 
+    def outstanding(self) -> int:
+        """
+        @return: bytes of all streams that were not acknowledged, sent or not.  What was lost and
+            not sent again yet is not among them.
+        """
+        return self.queued() + int(self._private("bytes_in_flight"))
+
     def isSettled(self, now: float) -> bool:
         """
         @return: whether everything that was sent was acknowledged.
@@ -334,7 +342,7 @@ class QUIC:
         self._over = True
         # Only CONNECTION_CLOSE of the transport names the frame that it is about.
         byApplication = event.frame_type is None
-        return Terminated(event.error_code, event.reason_phrase, byApplication)
+        return Terminated(event.error_code, readable(event.reason_phrase), byApplication)
 
     def _translate(self, event: events.QuicEvent) -> QUICEvent | None:
         if isinstance(event, events.DatagramFrameReceived):

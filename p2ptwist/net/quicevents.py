@@ -75,7 +75,7 @@ class Terminated:
     The connection is over.
 
     @ivar code: of CONNECTION_CLOSE.
-    @ivar reason: its text.
+    @ivar reason: its text; what cannot be printed is replaced.
     @ivar byApplication: whether C{code} is the session's own, or QUIC's.
     """
 

@@ -12,6 +12,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 
 from p2ptwist.core.address import HostPort, canonicalHost, formatAddress
+from p2ptwist.core.readable import readable
 from p2ptwist.core.stun.binding import bindingRequest, errorOf, reflexiveAddress
 from p2ptwist.core.stun.message import (
     TRANSACTION_ID_LENGTH,
@@ -203,7 +204,7 @@ def _refusal(message: Message, server: str) -> STUNRefused:
     @raise MalformedDatagram: when the server did not say why.
     """
     code, reason = errorOf(message)
-    words = f" ({reason})" if reason else ""
+    words = f" ({readable(reason)})" if reason else ""
     return STUNRefused(
         f"the STUN server {server} refused with error {code}{words}: use another server, or one "
         "that needs no account",

@@ -69,25 +69,29 @@ class _Stream(Protocol, TimeoutMixin):
             self._abort()
             return
         for message in messages:
-            self._answer(message)
+            if not self._answer(message):
+                self._abort()
+                return
 
-    def _answer(self, message: bytes) -> None:
+    def _answer(self, message: bytes) -> bool:
+        """
+        @return: whether more may come.
+        """
         factory = self._factory
         counters = factory.responder.counters
         counters.received += 1
         self._requests += 1
         if self._requests > REQUEST_LIMIT or not factory.admit(self._source):
             counters.limited += 1
-            self._abort()
-            return
+            return False
         reply = factory.responder.answer(message, self._source, factory.local)
         # A stream has two ends: an answer from elsewhere, or to elsewhere, cannot be.
         if reply is None or reply.origin != factory.local or reply.port is not None:
-            self._abort()
-            return
+            return False
         assert self.transport is not None
         self.transport.write(reply.data)
         counters.answered += 1
+        return True
 
     def timeoutConnection(self) -> None:
         """

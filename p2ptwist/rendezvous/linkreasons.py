@@ -9,6 +9,7 @@ from twisted.internet.error import TimeoutError as ConnectTimeout
 from twisted.python.failure import Failure
 
 from p2ptwist.core.link.client import Ended
+from p2ptwist.core.readable import readable
 from p2ptwist.errors import (
     LinkDown,
     NameNotResolved,
@@ -55,7 +56,7 @@ def reasonOfEnd(description: str, ended: Ended | None, wasUp: bool, failure: Fai
         )
     if ended is None:
         return LinkDown(f"the link to {description} was lost ({failure.getErrorMessage()})")
-    message = f"the rendezvous node at {description}: {ended.text}"
+    message = f"the rendezvous node at {description}: {readable(ended.text)}"
     if ended.byNode or (not wasUp and ended.word != "silent"):
         return RendezvousRefused(message, ended.word)
     if not wasUp:

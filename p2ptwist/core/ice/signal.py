@@ -20,6 +20,7 @@ from p2ptwist.core.ice.details import addDetails, encodeDetails
 from p2ptwist.core.ladder.message import TYPES as LADDER_TYPES
 from p2ptwist.core.ladder.message import Busy, LadderMessage, Stand, decodeMessage, encodeMessage
 from p2ptwist.core.nat import NATBehavior, NATFiltering, NATMapping
+from p2ptwist.core.readable import readableBytes
 
 VERSION = 1
 SESSION_LENGTH = 8  # bytes; told apart among the few sessions of one pair of peers, not a secret
@@ -156,7 +157,7 @@ def decodeSignal(data: bytes) -> Signal:
         raise MalformedDatagram(f"signal version {version}")
     body = _Reader(data, _HEADER.size)
     if signalType == SignalType.GOODBYE:
-        return Goodbye(session, _readable(body.rest(REASON_LIMIT)))
+        return Goodbye(session, readableBytes(body.rest(REASON_LIMIT)))
     if signalType == SignalType.CANDIDATES:
         return _readCandidates(body, session)
     if signalType in (SignalType.OFFER, SignalType.ANSWER):
@@ -212,14 +213,6 @@ def _readDescription(body: _Reader, signalType: SignalType, session: bytes) -> D
     return Description(
         signalType, session, generation, fragment, password, candidates, complete, behavior, fresh
     )
-
-
-def _readable(text: bytes) -> str:
-    """
-    @return: text of the other side's that is safe to print: no escape sequences, no new lines.
-    """
-    decoded = text.decode("utf-8", "replace")
-    return "".join(each if each.isprintable() else "\N{REPLACEMENT CHARACTER}" for each in decoded)
 
 
 def _flag(value: int) -> bool:

@@ -21,20 +21,25 @@ class MessageSplitter:
         @return: the messages that are whole by now.
         @raise MalformedDatagram: when it is not STUN, or a message is too long; the stream is lost.
         """
-        self._buffer += data
-        messages = []
-        while len(self._buffer) >= HEADER_LENGTH:
-            length = self._length()
-            if len(self._buffer) < length:
+        data = self._buffer + data
+        messages, start = [], 0
+        while len(data) - start >= HEADER_LENGTH:
+            end = start + _length(data[start : start + HEADER_LENGTH])
+            if end > len(data):
                 break
-            messages.append(self._buffer[:length])
-            self._buffer = self._buffer[length:]
+            messages.append(data[start:end])
+            start = end
+        self._buffer = data[start:]
         return messages
 
-    def _length(self) -> int:
-        body = int.from_bytes(self._buffer[2:4], "big")
-        if self._buffer[0] > 3 or self._buffer[4:8] != MAGIC_COOKIE_BYTES or body % 4:
-            raise MalformedDatagram("the stream is not STUN")
-        if HEADER_LENGTH + body > MAX_MESSAGE_LENGTH:
-            raise MalformedDatagram(f"a STUN message of {HEADER_LENGTH + body} bytes")
-        return HEADER_LENGTH + body
+
+def _length(header: bytes) -> int:
+    """
+    @return: bytes of the message that begins so.
+    """
+    body = int.from_bytes(header[2:4], "big")
+    if header[0] > 3 or header[4:8] != MAGIC_COOKIE_BYTES or body % 4:
+        raise MalformedDatagram("the stream is not STUN")
+    if HEADER_LENGTH + body > MAX_MESSAGE_LENGTH:
+        raise MalformedDatagram(f"a STUN message of {HEADER_LENGTH + body} bytes")
+    return HEADER_LENGTH + body

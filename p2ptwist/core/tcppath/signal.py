@@ -17,6 +17,7 @@ from p2ptwist.core.errors import MalformedDatagram
 from p2ptwist.core.ice.candidate import CandidateType
 from p2ptwist.core.ice.check import Credentials
 from p2ptwist.core.ice.signal import FRAGMENT_LENGTH, PASSWORD_LENGTH, REASON_LIMIT
+from p2ptwist.core.readable import readableBytes
 
 VERSION = 2  # the first byte; signals of UDP begin with 1
 CANDIDATE_LIMIT = 8  # addresses that a peer may make us dial, so that it cannot aim a scan
@@ -147,7 +148,7 @@ def decodeSignal(data: bytes) -> TCPSignal:
     if version != VERSION:
         raise MalformedDatagram(f"signal version {version}")
     if kind == SignalType.GOODBYE:
-        return Goodbye(session, _readable(data[_HEADER.size :]))
+        return Goodbye(session, _readReason(data[_HEADER.size :]))
     body = _Cursor(data)
     signal: TCPSignal
     if kind == SignalType.OFFER:
@@ -239,8 +240,7 @@ def _readCandidate(body: _Cursor) -> TCPCandidate:
     return TCPCandidate(CandidateType(kind), (host, port))
 
 
-def _readable(text: bytes) -> str:
+def _readReason(text: bytes) -> str:
     if len(text) > REASON_LIMIT:
         raise MalformedDatagram(f"a reason of {len(text)} bytes")
-    decoded = text.decode("utf-8", "replace")
-    return "".join(each if each.isprintable() else "\N{REPLACEMENT CHARACTER}" for each in decoded)
+    return readableBytes(text)
