@@ -20,6 +20,7 @@ from p2ptwist.core.stun.message import (
     Message,
     MessageClass,
     Method,
+    anySTUN,
     decode,
     encode,
     encodeAttribute,
@@ -203,6 +204,15 @@ class HeaderTests(SynchronousTestCase):
         self.assertFalse(isSTUN(b"\4" + request()[1:]))
         self.assertFalse(isSTUN(request()[:19]))
         self.assertFalse(isSTUN(bytes(20)))
+
+    def test_anySTUN(self) -> None:
+        """
+        One that begins like STUN is found among others.
+        """
+        others = [b"data", b"\3", bytes(20)]
+        self.assertTrue(anySTUN([*others, request()]))
+        self.assertFalse(anySTUN(others))
+        self.assertFalse(anySTUN([]))
 
 
 class AttributeTests(SynchronousTestCase):
