@@ -147,7 +147,8 @@ class ILinkReceiver(Interface):
 
     def linkUp(welcome: IWelcome) -> None:
         """
-        The link is authenticated and carries messages from now on.
+        The link carries messages from now on.  When it was lost a moment ago, and comes back to the
+        node that it was on, this is as soon as its proof has left.
         """
 
     def linkDown(reason: Failure) -> None:

@@ -36,6 +36,7 @@ class PathWatch:
         "_check",
         "_clock",
         "_doubt",
+        "_doubtedAt",
         "_given",
         "_late",
         "_repeat",
@@ -69,7 +70,7 @@ class PathWatch:
         self._doubt = doubt
         self._repeat = repeat
         self._late = self._given = False
-        self._suspectedAt = self._repeatedAt = float("-inf")
+        self._suspectedAt = self._repeatedAt = self._doubtedAt = float("-inf")
         self._call: IDelayedCall | None = None
 
     def sent(self, now: float) -> None:
@@ -116,6 +117,7 @@ class PathWatch:
         Datagrams came through the relay: so the other side hears nothing on the path, or not any
         more.
         """
+        self._doubtedAt = now  # the link is alive
         if self._selector.trusted(now):
             self._suspect(now)
         elif self._late and self._unanswered():
@@ -170,7 +172,7 @@ class PathWatch:
             if not self._late:
                 self._late, self._given = True, False
                 self._suspect(now)
-                self._doubt(LINK_PATIENCE)
+                self._doubtLink(now)
             rest = self._selector.trustTime - waited
         if rest > _SOON:
             self._call = self._clock.callLater(rest, self._due)
@@ -178,9 +180,13 @@ class PathWatch:
             # Once: each repetition makes QUIC wait twice as long for its own next one.
             self._given = True
             self._repeatOverdue(now)
-        elif repeats >= STALLED:
+        elif repeats >= STALLED or now - self._doubtedAt >= self._selector.trustTime:
             # The relay does not carry either: perhaps the link died only now.
-            self._doubt(LINK_PATIENCE)
+            self._doubtLink(now)
+
+    def _doubtLink(self, now: float) -> None:
+        self._doubtedAt = now
+        self._doubt(LINK_PATIENCE)
 
     def _repeatOverdue(self, now: float) -> None:
         if self._unanswered() is not None and now - self._repeatedAt >= _REPEAT_GAP:

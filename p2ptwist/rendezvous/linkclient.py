@@ -14,12 +14,7 @@ from functools import partial
 from twisted.application.service import Service
 from twisted.internet.defer import CancelledError, Deferred, fail, succeed
 from twisted.internet.error import ConnectingCancelledError
-from twisted.internet.interfaces import (
-    IAddress,
-    IProtocolFactory,
-    IReactorTime,
-    IStreamClientEndpoint,
-)
+from twisted.internet.interfaces import IReactorTime, IStreamClientEndpoint
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -36,22 +31,20 @@ from p2ptwist.core.link.client import (
     Up,
 )
 from p2ptwist.core.link.frames import MAX_PAYLOAD
+from p2ptwist.core.link.hurry import Hurry
 from p2ptwist.core.link.messages import INSTANCE_LENGTH
 from p2ptwist.core.link.reasons import Reason
-from p2ptwist.errors import LinkDown
+from p2ptwist.errors import LinkDown, P2PError
 from p2ptwist.interfaces import IIdentity, ILink, ILinkReceiver, IWelcome
 from p2ptwist.rendezvous.connections import addressOf
+from p2ptwist.rendezvous.linkattempt import Deliver, LinkAttempt, Lost
 from p2ptwist.rendezvous.linkconnection import LinkConnection
-from p2ptwist.rendezvous.linkendpoint import CONNECT_DELAY, namedHost, rendezvousEndpoint
+from p2ptwist.rendezvous.linkendpoint import namedHost, rendezvousEndpoint
 from p2ptwist.rendezvous.linklifecycle import LifecycleCore, makeLifecycle
 from p2ptwist.rendezvous.linkrace import raced
-from p2ptwist.rendezvous.linkreasons import outOfTime, reasonOfAttempt, reasonOfEnd
+from p2ptwist.rendezvous.linkreasons import reasonOfAttempt, reasonOfEnd
 
 __all__ = ["RendezvousLink", "Welcome", "rendezvousEndpoint"]
-
-# Seconds after which a connection that somebody waits for is tried once more: three round trips to
-# a node that is far away for a rendezvous node.
-HURRY_GAP = 0.25
 
 _log = Logger()
 
@@ -74,23 +67,6 @@ class Welcome:
     observedAddress: HostPort
     stunServers: tuple[HostPort, ...]
     roundTrip: float = 0.0
-
-
-@implementer(IProtocolFactory)
-class _LinkConnections:
-    """
-    What an endpoint makes a connection with.
-    """
-
-    def __init__(self, build: Callable[[], LinkConnection]) -> None:
-        self._build = build
-
-    def doStart(self) -> None: ...
-
-    def doStop(self) -> None: ...
-
-    def buildProtocol(self, addr: IAddress | None) -> LinkConnection:
-        return self._build()
 
 
 @implementer(ILink)
@@ -134,17 +110,19 @@ class RendezvousLink(Service):
         self._instance = os.urandom(INSTANCE_LENGTH)
         self._takeOver = True
         self._retryAfter = 0
-        self._hurriesUntil = 0.0
-        self._hurries = False
+        self._hurry = Hurry()
         self._backoff = Backoff(self._jitter)
         self._welcome: Welcome | None = None
+        self._known: Up | None = None  # what the node said last, and is trusted to say again
         self._stopped = False
         self._waiters: list[Deferred[IWelcome]] = []
         self._stopWaiters: list[Deferred[None]] = []
+        self._goneWaiters: list[Deferred[None]] = []
         self._notices: deque[Callable[[], object]] = deque()
         self._notifying = False
+        self._open: set[LinkConnection] = set()  # those that were given up included
         self._core = LifecycleCore(
-            reactor, self._connect, self._notify, self._nextDelay, self._cleared
+            reactor, self._connect, self._settled, self._nextDelay, self._cleared
         )
         self._life = makeLifecycle(self._core)
 
@@ -258,10 +236,11 @@ class RendezvousLink(Service):
         which nothing comes for C{patience} seconds, at most 10, goes down; it is made anew, at
         once when C{patience} was short.
         """
-        if self._welcome is not None and self._core.connection is not None:
+        connection = self._core.connection
+        if connection is not None and connection.upSince is not None:
             if patience < PONG_DELAY:
-                self._hurriesUntil = self._clock.seconds() + PONG_DELAY
-            self._core.connection.probe(patience)
+                self._hurry.doubted(self._clock.seconds())
+            connection.probe(patience)
 
     # What the lifecycle wants.
 
@@ -273,30 +252,55 @@ class RendezvousLink(Service):
             self._takeOver,
             self._nodeName,
         )
-        factory = _LinkConnections(
-            lambda: LinkConnection(
-                self._clock, claimant, self._jitter, self._eventReceived, self._connectionLost
-            )
-        )
+
+        def build(deliver: Deliver, lost: Lost) -> LinkConnection:
+            connection = LinkConnection(self._clock, claimant, self._jitter, deliver, lost)
+            self._open.add(connection)
+            return connection
 
         def connect() -> Deferred[LinkConnection]:
-            # An endpoint's Deferred is generic in the protocol, which zope.interface cannot say.
-            return self._endpoint.connect(factory)  # type: ignore[return-value]
+            return LinkAttempt(
+                self._clock,
+                self._endpoint,
+                build,
+                self._eventReceived,
+                self._connectionLost,
+                self._connectionFailed,
+            ).result
 
-        attempt = raced(self._clock, connect, HURRY_GAP) if self._hurries else connect()
-        self._hurries = False
-        attempt.addTimeout(CONNECT_DELAY, self._clock, onTimeoutCancel=outOfTime)
-        return attempt.addErrback(self._attemptFailed)
+        if not self._hurry.active:
+            return connect().addErrback(self._attemptFailed)
+        race = raced(self._clock, connect, self._hurry.gap(self._roundTrip))
+        return race.addErrback(self._attemptFailed)
+
+    @property
+    def _roundTrip(self) -> float:
+        """
+        Seconds to the node and back, as was last measured.
+        """
+        return 0.0 if self._known is None else self._known.roundTrip
+
+    def _settled(self) -> None:
+        """
+        An attempt is over.  If it has brought a connection, that is the one to prove the key on.
+        """
+        connection, known = self._core.connection, self._known
+        if connection is not None:
+            patience = self._hurry.patience(self._roundTrip)
+            if self._hurry.active and known and known.nodeName == connection.nodeName:
+                # The same node as a moment ago will say the same, a round trip later.
+                connection.prove(patience, known.welcome)
+                self._beUsed(connection, known)
+            else:
+                connection.prove(patience, None)
+        self._notify()
 
     def _nextDelay(self) -> float:
         """
         Seconds before the next attempt.  A peer that was displaced is in no hurry.
         """
         retryAfter, self._retryAfter = self._retryAfter, 0
-        if self._clock.seconds() < self._hurriesUntil and not retryAfter:
-            # The way to the node changed, not the node: there is no crowd to wait for.
-            self._hurriesUntil = 0.0
-            self._hurries = True
+        if not retryAfter and self._hurry.take(self._clock.seconds()):
             return 0.0
         delay = self._backoff.next(retryAfter)
         _log.info(
@@ -305,14 +309,26 @@ class RendezvousLink(Service):
         return delay
 
     def _cleared(self) -> None:
+        """
+        Nothing is left of what was stopped; but attempts that were given up may still close.
+        """
         waiters, self._stopWaiters = self._stopWaiters, []
-        for waiter in waiters:
-            self._notices.append(partial(waiter.callback, None))
+        self._goneWaiters += waiters
+        self._tellGone()
+
+    def _tellGone(self) -> None:
+        if not self._open:
+            waiters, self._goneWaiters = self._goneWaiters, []
+            for waiter in waiters:
+                self._notices.append(partial(waiter.callback, None))
 
     # What happens to attempts and connections.
 
     def _attemptFailed(self, failure: Failure) -> Failure:
-        result = Failure(reasonOfAttempt(self.description, failure))
+        result = failure
+        if not failure.check(P2PError):
+            self._hurry.refused()
+            result = Failure(reasonOfAttempt(self.description, failure))
         # Who stopped it knows.
         if not failure.check(CancelledError, ConnectingCancelledError):
             self._failWaiters(result)
@@ -332,9 +348,21 @@ class RendezvousLink(Service):
             self._notices.append(partial(receiver.peerUnreachable, event.peer))
         self._notify()
 
+    def _connectionFailed(self, connection: LinkConnection, failure: Failure) -> Exception:
+        """
+        @return: why a connection was lost before the node had greeted it.
+        """
+        self._open.discard(connection)
+        return self._reasonOf(connection, failure)
+
     def _connectionLost(self, connection: LinkConnection, failure: Failure) -> None:
-        if connection is not self._core.connection:
-            return
+        self._open.discard(connection)
+        if connection is self._core.connection:
+            self._linkLost(connection, failure)
+        self._tellGone()
+        self._notify()
+
+    def _linkLost(self, connection: LinkConnection, failure: Failure) -> None:
         if connection.upSince is not None:
             self._backoff.linkLasted(self._clock.seconds() - connection.upSince)
         reason = Failure(self._reasonOf(connection, failure))
@@ -342,7 +370,6 @@ class RendezvousLink(Service):
             self._goDown(reason)
             self._failWaiters(reason)
         self._life.lost(reason)
-        self._notify()
 
     def _reasonOf(self, connection: LinkConnection, failure: Failure) -> Exception:
         """
@@ -350,16 +377,26 @@ class RendezvousLink(Service):
         """
         ended = connection.ended
         if ended is not None:
+            if ended.byNode:
+                self._hurry.refused()
             self._retryAfter = ended.retryAfter
             if ended.word == Reason.DISPLACED.word:
                 self._takeOver = False
                 self._retryAfter = int(BACKOFF_CAP)
-        wasUp = connection.upSince is not None
+        wasUp = connection.upSince is not None or self._welcome is not None
         return reasonOfEnd(self.description, ended, wasUp, failure)
 
     def _goUp(self, connection: LinkConnection, event: Up) -> None:
         connection.upSince = self._clock.seconds()
         self._takeOver = True
+        self._known = event
+        self._beUsed(connection, event)
+
+    def _beUsed(self, connection: LinkConnection, event: Up) -> None:
+        """
+        The link carries messages, from now on or for a moment already.
+        """
+        wasUsed = self._welcome is not None
         said = event.welcome
         self.maxPayload = said.maxPayload
         # By its name, where it has one: a link over IPv6 must not hide the node's IPv4 address,
@@ -367,6 +404,8 @@ class RendezvousLink(Service):
         host = namedHost(self.description) or addressOf(connection.transport.getPeer())[0]
         servers = _withHost(said.stunServers, host)
         self._welcome = Welcome(event.nodeName, said.observedAddress, servers, event.roundTrip)
+        if wasUsed:
+            return
         _log.info("link to {node} is up", node=self.description)
         self._life.welcomed()
         if self.receiver is not None:

@@ -18,6 +18,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from p2ptwist.core.link.client import Claimant, Ended, LinkClient, LinkEvent
+from p2ptwist.core.link.messages import Welcome
 from p2ptwist.rendezvous.connections import StreamTransport, prepareSocket
 
 MESSAGE_ROOM = 64 * 1024  # bytes of messages that may wait behind a transport that is full
@@ -31,6 +32,7 @@ class LinkConnection:
 
     @ivar ended: why the link ended, when the machine said so.
     @ivar full: whether the transport's buffer is full, 64 KiB: no place for datagrams.
+    @ivar nodeName: what the node calls itself, as soon as it has said hello.
     @ivar upSince: when the link came up, or C{None}.
     """
 
@@ -50,6 +52,7 @@ class LinkConnection:
         """
         self.ended: Ended | None = None
         self.full = False
+        self.nodeName = ""
         self.upSince: float | None = None
         self.closed = False
         self._clock = clock
@@ -73,7 +76,8 @@ class LinkConnection:
         self.transport = transport  # type: ignore[assignment]
         prepareSocket(transport)
         self.transport.registerProducer(self, True)
-        self._machine = LinkClient(self._claimant, self._clock.seconds(), self._jitter)
+        now = self._clock.seconds()
+        self._machine = LinkClient(self._claimant, now, self._jitter, held=True)
         self._drain()
 
     def connectionMade(self) -> None:
@@ -117,6 +121,14 @@ class LinkConnection:
         """
 
     # What the link wants.
+
+    def prove(self, patience: float, known: Welcome | None) -> None:
+        """
+        Prove the key to the node that said hello: L{LinkClient.prove}.
+        """
+        if self._machine is not None:
+            self._machine.prove(self._clock.seconds(), patience, known)
+            self._drain()
 
     @property
     def hasNoRoom(self) -> bool:

@@ -109,13 +109,13 @@ class RendezvousCase(SynchronousTestCase):
         self.peers: list[Peer] = []
         self.serve()
 
-    def serve(self, limits: Limits = LIMITS) -> None:
+    def serve(self, limits: Limits = LIMITS, name: str = "node") -> None:
         """
         Start a node, perhaps anew.
         """
         endpoint = TCP4ServerEndpoint(self.node, PORT, 1024, NODE)
         self.service = NodeService(
-            self.node, "node", [("tcp", endpoint)], limits=limits, stunServers=(("", 3478),)
+            self.node, name, [("tcp", endpoint)], limits=limits, stunServers=(("", 3478),)
         )
         self.service.startService()
 

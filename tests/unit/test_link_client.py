@@ -16,6 +16,7 @@ from p2ptwist.core.link.client import (
     Claimant,
     ClientState,
     Ended,
+    Greeted,
     LinkClient,
     LinkEvent,
     MessageReceived,
@@ -78,6 +79,16 @@ def fresh(now: float = 0.0) -> LinkClient:
     return LinkClient(claimant(), now, Still())
 
 
+def greeted(now: float = 0.0) -> LinkClient:
+    """
+    @return: a link that has heard the hello, and is held.
+    """
+    client = LinkClient(claimant(), now, Still(), held=True)
+    client.receiveBytes(HELLO.encode(), now)
+    events(client)
+    return client
+
+
 def proving(now: float = 0.0) -> LinkClient:
     """
     @return: a link that has answered the hello.
@@ -127,6 +138,58 @@ class HandshakeTests(SynchronousTestCase):
         client.receiveBytes(WELCOME.encode(), 0.2)
         self.assertEqual(events(client), [Up(WELCOME, "node", 0.1)])
         self.assertIs(client.state, ClientState.UP)
+
+    def test_held(self) -> None:
+        """
+        A link that is held proves nothing before it is told to, and then once.
+        """
+        client = LinkClient(claimant(), 0.0, Still(), held=True)
+        client.prove(0.0)
+        client.receiveBytes(HELLO.encode(), 0.1)
+        self.assertEqual(events(client), [Greeted("node")])
+        self.assertIs(client.state, ClientState.GREETED)
+        self.assertIsNone(client.pollTransmit())
+        self.assertEqual(client.deadline(), 10.0)
+        client.prove(1.0)
+        self.assertIsNotNone(client.pollTransmit())
+        client.prove(1.0)
+        self.assertIsNone(client.pollTransmit())
+        client.receiveBytes(WELCOME.encode(), 1.3)
+        self.assertEqual(events(client), [Up(WELCOME, "node", 0.1)])
+
+    def test_patience(self) -> None:
+        """
+        The welcome is waited for as long as was said, and never longer than 10 s in all.
+        """
+        for patience, deadline in ((0.5, 1.5), (20.0, 10.0)):
+            client = LinkClient(claimant(), 0.0, Still(), held=True)
+            client.receiveBytes(HELLO.encode(), 0.1)
+            client.prove(1.0, patience)
+            self.assertEqual(client.deadline(), deadline)
+            client.handleTimeout(deadline)
+            ended = events(client)[-1]
+            self.assertEqual(
+                ended, Ended("silent", f"the node did not answer within {deadline:g} s")
+            )
+
+    def test_known(self) -> None:
+        """
+        To a node that is known everything leaves behind the proof, with a ping only once the link
+        is up; its welcome then says how much it really takes.
+        """
+        client = greeted()
+        self.assertRaises(LocalUsageError, client.sendRelayed, OTHER, b"", 0.1)
+        client.prove(1.0, known=WELCOME)
+        client.pollTransmit()
+        client.sendRelayed(OTHER, b"early", 1.0)
+        self.assertEqual(client.pollTransmit(), encodeHot(FrameType.RELAY, OTHER, b"early"))
+        client.probe(1.0)
+        self.assertIsNone(client.pollTransmit())
+        self.assertRaises(LocalUsageError, client.send, OTHER, bytes(1001), 1.0)
+        client.receiveBytes(Welcome(("192.0.2.1", 1025), 90, 2000, ()).encode(), 1.1)
+        client.send(OTHER, bytes(2000), 1.1)
+        client.receiveBytes(Goodbye(Reason.FULL).encode(), 1.2)
+        self.assertRaises(LocalUsageError, client.send, OTHER, b"", 1.2)
 
     def test_byteByByte(self) -> None:
         """
@@ -361,14 +424,18 @@ class LivenessTests(SynchronousTestCase):
 
     def test_roundTrips(self) -> None:
         """
-        One and a half round trips of the link, as its handshake took one, are waited for in any
-        case.
+        One and a half round trips of the link are waited for in any case: of the quicker half of
+        its handshake, as a packet of the other was lost, perhaps.
         """
-        client = proving(0.0)
-        client.receiveBytes(WELCOME.encode(), 1 / 3)
-        events(client)
-        client.probe(3.0, 0.1)
-        self.assertEqual(client.deadline(), 3.5)
+        for hello, welcome in ((1 / 3, 4 / 3), (4 / 3, 5 / 3)):
+            client = fresh(0.0)
+            client.receiveBytes(HELLO.encode(), hello)
+            client.receiveBytes(WELCOME.encode(), welcome)
+            events(client)
+            client.probe(3.0, 0.1)
+            deadline = client.deadline()
+            assert deadline is not None
+            self.assertAlmostEqual(deadline, 3.5)
 
 
 class TotalityTests(SynchronousTestCase):
@@ -392,6 +459,7 @@ class TotalityTests(SynchronousTestCase):
     }
     STATES: dict[ClientState, tuple[Callable[[], LinkClient], dict[str, ClientState]]] = {  # noqa: RUF012
         ClientState.GREETING: (fresh, {"hello": ClientState.PROVING}),
+        ClientState.GREETED: (greeted, {}),
         ClientState.PROVING: (proving, {"welcome": ClientState.UP}),
         ClientState.UP: (
             up,

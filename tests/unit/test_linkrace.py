@@ -62,6 +62,20 @@ class RaceTests(SynchronousTestCase):
         self.assertEqual(self.cancelled, [0])
         self.assertOver()
 
+    def test_further(self) -> None:
+        """
+        Each further one comes after twice as long a wait as the one before; four are enough.
+        """
+        counts = []
+        for _ in range(12):
+            counts.append(len(self.attempts))
+            self.clock.advance(0.25)
+        self.assertEqual(counts, [1, 2, 2, 3, 3, 3, 3, 4, 4, 4, 4, 4])
+        self.attempts[3].callback("last")
+        self.assertEqual(self.successResultOf(self.result), "last")
+        self.assertEqual(self.cancelled, [0, 1, 2])
+        self.assertOver()
+
     def test_firstAfterAll(self) -> None:
         """
         And the other way round.

@@ -104,6 +104,22 @@ class WatchTests(SynchronousTestCase):
         self.assertEqual(self.doubts, [LINK_PATIENCE, LINK_PATIENCE])
         self.assertEqual(len(self.repeats), 1)
 
+    def test_nothingOnEither(self) -> None:
+        """
+        While somebody goes on sending, so that QUIC has hardly anything to repeat, the link is asked
+        again whenever nothing came on either way for as long as makes a path silent; not while the
+        relay carries.
+        """
+        for _ in range(20):
+            self.send()
+            self.clock.advance(0.1)
+        self.assertEqual(len(self.doubts), 5)
+        for _ in range(20):
+            self.send()
+            self.watch.relayed(self.clock.seconds())
+            self.clock.advance(0.1)
+        self.assertEqual(len(self.doubts), 5)
+
     def test_revived(self) -> None:
         """
         A check of the other side on a path that was late has what waits sent again; an answer to

@@ -4,18 +4,18 @@ deadline out.  It serves one connection and is then thrown away.
 
 Each remote input by state; everything else is malformed and ends the link::
 
-    ===========  =========  =========  ===============  =======
-    frame        GREETING   PROVING    UP               ENDED
-    ===========  =========  =========  ===============  =======
-    hello        prove      malformed  malformed        ignored
-    welcome      malformed  up         malformed        ignored
-    goodbye      end        end        end              ignored
-    pong         malformed  malformed  alive            ignored
-    receive      malformed  malformed  message          ignored
-    relayed      malformed  malformed  datagram         ignored
-    unreachable  malformed  malformed  unreachable      ignored
-    other        malformed  malformed  malformed        ignored
-    ===========  =========  =========  ===============  =======
+    ===========  ==============  =========  =========  ===========  =======
+    frame        GREETING        GREETED    PROVING    UP           ENDED
+    ===========  ==============  =========  =========  ===========  =======
+    hello        greeted, prove  malformed  malformed  malformed    ignored
+    welcome      malformed       malformed  up         malformed    ignored
+    goodbye      end             end        end        end          ignored
+    pong         malformed       malformed  malformed  alive        ignored
+    receive      malformed       malformed  malformed  message      ignored
+    relayed      malformed       malformed  malformed  datagram     ignored
+    unreachable  malformed       malformed  malformed  unreachable  ignored
+    other        malformed       malformed  malformed  malformed    ignored
+    ===========  ==============  =========  =========  ===========  =======
 """
 
 from __future__ import annotations
@@ -78,13 +78,25 @@ class Claimant:
 
 
 @dataclass(frozen=True, slots=True)
+class Greeted:
+    """
+    The node has said hello, and the link waits for L{LinkClient.prove}.
+
+    @ivar nodeName: the name that the node gave itself.
+    """
+
+    nodeName: str
+
+
+@dataclass(frozen=True, slots=True)
 class Up:
     """
     The link is up.
 
     @ivar welcome: what the node said.
     @ivar nodeName: the name that it gave itself.
-    @ivar roundTrip: seconds from the proof to the welcome.
+    @ivar roundTrip: seconds to the node and back: until the hello came, or the welcome, whichever
+        took less; a packet may have been lost.
     """
 
     welcome: Welcome
@@ -146,7 +158,7 @@ class Ended:
     byNode: bool = False
 
 
-LinkEvent: TypeAlias = Up | MessageReceived | RelayedReceived | PeerUnreachable | Ended
+LinkEvent: TypeAlias = Greeted | Up | MessageReceived | RelayedReceived | PeerUnreachable | Ended
 
 
 class ClientState(enum.Enum):
@@ -155,6 +167,7 @@ class ClientState(enum.Enum):
     """
 
     GREETING = "waiting for hello"
+    GREETED = "waiting for its turn to prove"
     PROVING = "waiting for the welcome"
     UP = "up"
     ENDED = "ended"
@@ -168,10 +181,10 @@ class _Clock:
     @ivar heard: bytes came.
     @ivar sent: bytes went.
     @ivar pinged: a ping went that nothing has come after, or C{None}.
-    @ivar endsAt: when the link ends if nothing comes after that ping.
+    @ivar endsAt: when the link ends if nothing comes after that ping, or is not up by then.
     @ivar interval: seconds of silence before the next ping.
     @ivar proved: when the proof was sent.
-    @ivar roundTrip: seconds from the proof to the welcome.
+    @ivar roundTrip: seconds to the node and back, as far as that is known.
     """
 
     heard: float
@@ -190,24 +203,51 @@ class LinkClient:
     @ivar state: where in its life it is.
     """
 
-    def __init__(self, claimant: Claimant, now: float, jitter: random.Random) -> None:
+    def __init__(
+        self, claimant: Claimant, now: float, jitter: random.Random, *, held: bool = False
+    ) -> None:
         """
         @param claimant: who asks.
         @param now: seconds on the clock of all later calls.
         @param jitter: spreads the pings.
+        @param held: whether nothing is proved before L{prove} is called: of several connections
+            that are tried at once only one may prove the key, or they would displace each other.
         """
         self.state = ClientState.GREETING
         self._claimant = claimant
         self._jitter = jitter
+        self._held = held
         self._startedAt = now
-        self._clock = _Clock(now, now)
+        self._clock = _Clock(now, now, endsAt=now + HANDSHAKE_DELAY)
         self._decoder = FrameDecoder()
         self._hello: Hello | None = None
-        self._maxPayload = 0
+        self._maxPayload: int | None = None  # while nothing can be sent
         self._outgoing: list[bytes] = []
         self._events: deque[LinkEvent] = deque()
 
     # What the program wants.
+
+    def prove(
+        self, now: float, patience: float = HANDSHAKE_DELAY, known: Welcome | None = None
+    ) -> None:
+        """
+        Prove the key to the node that said hello.
+
+        @param patience: seconds that the welcome may take, at most 10 from the connection on.
+        @param known: what this very node said before, if it did.  Then what is sent leaves right
+            behind the proof, and does not wait for the welcome.
+        """
+        if self.state is not ClientState.GREETED:
+            return
+        assert self._hello is not None
+        claimant, clock = self._claimant, self._clock
+        self.state = ClientState.PROVING
+        self._maxPayload = None if known is None else known.maxPayload
+        clock.proved = now
+        clock.endsAt = min(clock.endsAt, now + patience)
+        prove = Prove(claimant.publicKey, claimant.instance, claimant.takeOver)
+        signature = claimant.sign(prove.signedText(self._hello))
+        self._transmit(replace(prove, signature=signature).encode(), now)
 
     def send(self, to: bytes, payload: bytes, now: float) -> None:
         """
@@ -227,7 +267,7 @@ class LinkClient:
         self._sendHot(FrameType.RELAY, to, payload, now)
 
     def _sendHot(self, frameType: FrameType, to: bytes, payload: bytes, now: float) -> None:
-        if self.state is not ClientState.UP:
+        if self._maxPayload is None:
             raise LocalUsageError("the link is not up")
         if len(payload) > self._maxPayload:
             raise LocalUsageError(
@@ -278,7 +318,8 @@ class LinkClient:
         if deadline is None or now < deadline:
             return
         if self.state is not ClientState.UP:
-            self._end("silent", f"the node did not answer within {HANDSHAKE_DELAY:.0f} s")
+            patience = self._clock.endsAt - self._startedAt
+            self._end("silent", f"the node did not answer within {round(patience, 1):g} s")
         elif self._clock.pinged is not None:
             patience = self._clock.endsAt - self._clock.pinged
             self._end("silent", f"the node did not answer a ping within {round(patience, 1):g} s")
@@ -294,7 +335,7 @@ class LinkClient:
         if self.state is ClientState.ENDED:
             return None
         if self.state is not ClientState.UP:
-            return self._startedAt + HANDSHAKE_DELAY
+            return self._clock.endsAt
         clock = self._clock
         if clock.pinged is not None:
             return clock.endsAt
@@ -360,16 +401,17 @@ class LinkClient:
                 "the address",
             )
             return
-        self.state = ClientState.PROVING
+        self.state = ClientState.GREETED
+        self._clock.roundTrip = now - self._startedAt
         self._hello = hello
-        prove = Prove(claimant.publicKey, claimant.instance, claimant.takeOver)
-        signature = claimant.sign(prove.signedText(hello))
-        self._clock.proved = now
-        self._transmit(replace(prove, signature=signature).encode(), now)
+        if self._held:
+            self._events.append(Greeted(hello.nodeName))
+        else:
+            self.prove(now)
 
     def _takeWelcome(self, welcome: Welcome, now: float) -> None:
         assert self._hello is not None
-        self._clock.roundTrip = now - self._clock.proved
+        self._clock.roundTrip = min(self._clock.roundTrip, now - self._clock.proved)
         self.state = ClientState.UP
         self._decoder.limit = FRAME_LIMIT
         self._maxPayload = welcome.maxPayload
@@ -382,6 +424,7 @@ class LinkClient:
 
     def _end(self, word: str, text: str, retryAfter: int = 0, byNode: bool = False) -> None:
         self.state = ClientState.ENDED
+        self._maxPayload = None
         self._decoder.clear()
         self._outgoing.clear()
         self._events.append(Ended(word, text, retryAfter, byNode))
