@@ -52,7 +52,8 @@ class Pair:
     Two peers behind routers.
 
     @ivar name: of the pair in its row.
-    @ivar near: the NATs in front of the caller, from the outermost to the innermost.
+    @ivar near: the NATs in front of the caller, from the outermost to the innermost; in the
+        laboratory none of them is a stateful firewall before an address of the Internet's.
     @ivar far: the same for the other side.
     @ivar shared: whether the outermost of C{near} is in front of both.
     """

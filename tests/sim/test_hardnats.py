@@ -11,12 +11,14 @@ from statistics import median
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from p2ptwist.testing import NAT, Mapping, PortAllocation, Uninvited
+from p2ptwist.testing import NAT, Firewall, Mapping, PortAllocation, Router, Uninvited
 from tests.sim.sessions import Caller, SessionPairs
+from tests.sim.test_pairs import A_EXTERNAL, B_EXTERNAL, SITE_LINK
 
 SEEDS = int(os.environ.get("P2PTWIST_HARD_SEEDS", "10"))
 SYMMETRIC = Mapping.ADDRESS_AND_PORT_DEPENDENT
 HOME = NAT()
+WALL = Firewall()
 COUNTING = NAT(mapping=SYMMETRIC, allocation=PortAllocation.SEQUENTIAL)
 BUSY = NAT(mapping=SYMMETRIC, allocation=PortAllocation.SEQUENTIAL, backgroundFlows=5.0)
 RANDOM = NAT(mapping=SYMMETRIC, allocation=PortAllocation.RANDOM)
@@ -36,13 +38,28 @@ def accepting(nat: NAT) -> NAT:
     )
 
 
-def timeToDirect(a: NAT, b: NAT, seed: int, limit: float = 22.0) -> float:
+def routerFor(pairs: SessionPairs, name: str, kind: NAT | Firewall) -> Router:
+    """
+    @param name: C{"a"} or C{"b"}.
+    @return: a router that translates, or that only filters: whoever is behind it has an address of
+        the Internet's.
+    """
+    external, lan = {
+        "a": (A_EXTERNAL, "198.51.100.0/25"),
+        "b": (B_EXTERNAL, "198.51.100.128/25"),
+    }[name]
+    if isinstance(kind, NAT):
+        return pairs.site(f"{name}-router", external, kind)
+    return pairs.internet.router(f"{name}-router", lan=lan, firewall=kind, link=SITE_LINK)
+
+
+def timeToDirect(a: NAT | Firewall, b: NAT | Firewall, seed: int, limit: float = 22.0) -> float:
     """
     @return: seconds from connecting until the session is direct on both sides; infinite when it is
         not within the limit.
     """
     pairs = SessionPairs(seed)
-    routers = pairs.twoRouters(a, b)
+    routers = [routerFor(pairs, name, kind) for name, kind in (("a", a), ("b", b))]
     alice, bob = (
         pairs.caller(router.host(name)) for router, name in zip(routers, "ab", strict=True)
     )
@@ -74,7 +91,7 @@ class HardTests(SynchronousTestCase):
     Direct, and how soon.
     """
 
-    def times(self, a: NAT, b: NAT) -> list[float]:
+    def times(self, a: NAT | Firewall, b: NAT | Firewall) -> list[float]:
         """
         @return: the times of all seeds, sorted.
         """
@@ -109,6 +126,25 @@ class HardTests(SynchronousTestCase):
         """
         for a, b in ((HOME, RANDOM), (RANDOM, HOME)):
             self.assertGreaterEqual(self.share(self.times(a, b)), 0.95)
+
+    def test_firewall(self) -> None:
+        """
+        A host with an address of its own behind a stateful firewall is a steady side as any other:
+        it is sprayed from and to, and told ports, whoever calls.
+        """
+        for nat, limit in ((COUNTING, 1.5), (HASHED, 5.0), (RANDOM, 20.0)):
+            for a, b in ((WALL, nat), (nat, WALL)):
+                times = self.times(a, b)
+                self.assertGreaterEqual(self.share(times), 0.95, (a, b, times))
+                self.assertLessEqual(median(times), limit, (a, b, times))
+
+    def test_firewalls(self) -> None:
+        """
+        Two firewalls, and one with a common router, need no more than ordinary checks.
+        """
+        for a, b in ((WALL, WALL), (WALL, HOME), (HOME, WALL)):
+            times = self.times(a, b)
+            self.assertLess(max(times), 1.0, times)
 
     def test_countingCounting(self) -> None:
         """

@@ -302,13 +302,20 @@ class Peer:
     @ivar remote: the agent's, once it described itself.
     """
 
-    def __init__(self, controlling: bool = False, now: float = 0.0, seed: int = 1) -> None:
+    def __init__(
+        self,
+        controlling: bool = False,
+        now: float = 0.0,
+        seed: int = 1,
+        hosts: Iterable[HostPort] = (A,),
+    ) -> None:
         """
         @param controlling: the agent's role.
+        @param hosts: the agent's host candidates.
         """
         self.random = Random(seed)
         self.agent = Agent(controlling, self.random.randbytes, now)
-        self.agent.addCandidates(hostCandidates(A), now)
+        self.agent.addCandidates(hostCandidates(*hosts), now)
         self.agent.endCandidates(now)
         self.local = Credentials(b"peer", b"password" * 3)
         self.remote = Credentials(b"none", b"none" * 6)

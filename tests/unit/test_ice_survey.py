@@ -36,9 +36,9 @@ class SurveyTests(SynchronousTestCase):
     def test_addresses(self) -> None:
         """
         This side's address is the first server-reflexive one of IPv4, the other side's hosts are
-        all of those; what is only a host candidate is neither.
+        all of those.
         """
-        peer = Peer()
+        peer = Peer(hosts=[("192.168.1.2", 4001), ("2001:db8::7", 4001), ("127.0.0.1", 4001)])
         survey = peer.agent.survey
         self.assertIsNone(survey.address)
         self.assertEqual(survey.remoteHosts, frozenset())
@@ -64,11 +64,29 @@ class SurveyTests(SynchronousTestCase):
         self.assertEqual(survey.networks, ("8.8.4.4", "8.8.8.8"))
 
     def test_innerAddresses(self) -> None:
+    def test_untranslated(self) -> None:
+        """
+        A host that no NAT is in front of is seen at its own address, and so has no server-reflexive
+        candidate: its host candidate is what others aim at, and spray from.
+        """
+        own, other = ("8.8.4.4", 4001), ("8.8.8.8", 4002)
+        peer = Peer(hosts=[("10.0.0.2", 4001), own])
+        survey = peer.agent.survey
+        self.assertEqual(survey.address, own)
+        inner = [("192.168.1.2", 4002), ("2001:db8::2", 4002), ("127.0.0.1", 4002)]
+        peer.describe(hostCandidates(*inner, other))
+        self.assertEqual(survey.remoteHosts, {"8.8.8.8"})
+        self.assertEqual(survey.networks, ("8.8.4.4", "8.8.8.8"))
+        peer.agent.addCandidates([reflexive("8.8.4.5", 4003)], 0.0)
+        peer.more([reflexive("8.8.8.9", 4004)])
+        self.assertEqual(survey.address, ("8.8.4.5", 4003))
+        self.assertEqual(survey.remoteHosts, {"8.8.8.9"})
+
         """
         Addresses of inner networks, where a router there maps ports, are not aimed at, nor told to
         aim at, unless there are no others: then the whole network is one's own.
         """
-        peer = Peer()
+        peer = Peer(hosts=[("10.0.0.2", 4001)])
         survey = peer.agent.survey
         peer.agent.addCandidates([reflexive("100.64.0.2", 4001)], 0.0)
         inner = [reflexive(host, 4002) for host in ("10.0.0.1", "192.168.1.1", "100.64.0.3")]

@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Set
 
 from p2ptwist.core.address import HostPort, isIPv6
-from p2ptwist.core.ice.candidate import Candidate, CandidateType, isInner
+from p2ptwist.core.ice.candidate import Candidate, CandidateType, isInner, isLoopback
 from p2ptwist.core.ice.conversation import Conversation
 from p2ptwist.core.ice.lineage import Lineage
 from p2ptwist.core.ice.localside import LocalSide
@@ -53,27 +53,28 @@ class Survey:
     @property
     def address(self) -> HostPort | None:
         """
-        This side's server-reflexive IPv4 address; without a NAT its host address is the same, and
-        there is none.
+        This side's server-reflexive IPv4 address.  A host that is seen at its own has no such
+        candidate (RFC 8445 section 5.1.3): then it is the host's.
         """
         reflexive = [each.address for each in self._localSide if _isReflexive(each)]
+        hosts = [each.address for each in self._localSide if _isOuterHost(each)]
         # Inner ones are those that a router maps which is not the outermost.
-        return next(
-            (each for each in reflexive if not isInner(each[0])), next(iter(reflexive), None)
-        )
+        outer = [each for each in reflexive if not isInner(each[0])]
+        return next(iter((*outer, *hosts, *reflexive)), None)
 
     @property
     def remoteHosts(self) -> Set[str]:
         """
-        The hosts of the other side's server-reflexive IPv4 addresses; those of inner networks only
-        where this side's is one as well, as nobody is to be aimed at who lives in this one's LAN.
+        The hosts of the other side's server-reflexive IPv4 addresses, or of its host's own where it
+        has none; those of inner networks only where this side's is one as well, as nobody is to be
+        aimed at who lives in this one's LAN.
         """
-        remote = (pair.remote for pair in self._lineage.current.checklist)
-        hosts = frozenset(each.address[0] for each in remote if _isReflexive(each))
+        remote = [pair.remote for pair in self._lineage.current.checklist]
+        seen = frozenset(each.address[0] for each in remote if _isReflexive(each))
         own = self.address
-        if own is not None and isInner(own[0]):
-            return hosts
-        return frozenset(host for host in hosts if not isInner(host))
+        if own is None or not isInner(own[0]):
+            seen = frozenset(host for host in seen if not isInner(host))
+        return seen or frozenset(each.address[0] for each in remote if _isOuterHost(each))
 
     @property
     def networks(self) -> Networks | None:
@@ -132,3 +133,12 @@ class Survey:
 def _isReflexive(candidate: Candidate) -> bool:
     reflexive = candidate.type is CandidateType.SERVER_REFLEXIVE
     return reflexive and not isIPv6(candidate.address[0])
+
+
+def _isOuterHost(candidate: Candidate) -> bool:
+    """
+    @return: whether it is an IPv4 address of the host's own that may be one of the Internet's.
+    """
+    host = candidate.address[0]
+    own = candidate.type is CandidateType.HOST and not isIPv6(host)
+    return own and not isInner(host) and not isLoopback(host)

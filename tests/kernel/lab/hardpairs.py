@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tests.hardpairs import Pair
-from tests.kernel.lab.laboratory import Host, Laboratory, PublicHost, Router
+from tests.kernel.lab.laboratory import SITE_LINK, Host, Laboratory, PublicHost, Router
 from tests.kernel.lab.miniupnpd import Miniupnpd
 from tests.kernel.lab.peers import LINKS, START, startNode
 from tests.kernel.lab.process import Program
@@ -26,6 +26,14 @@ table ip apart {{
     ip saddr {other} drop
   }}
 }}
+"""
+# Lets in what was asked for.
+_WALL = """
+table ip wall {
+  chain input { type filter hook input priority filter;
+    iifname wan0 ct state new drop
+  }
+}
 """
 # Remembers whom a host sends to.
 _WATCH = """
@@ -88,7 +96,9 @@ class Meeting:
         self.caller: Program
         self.callee: Program
 
-    def _side(self, nats: Sequence[Any], name: str, router: Router | None) -> Host:
+    def _side(self, nats: Sequence[Any], name: str, router: Router | None) -> Host | PublicHost:
+        if not nats:
+            return self._walled(name)
         for depth, nat in enumerate(nats):
             if router is None:
                 router = self._laboratory.site(name, nat)
@@ -102,6 +112,14 @@ class Meeting:
                 router.host(f"{name}x").probe("background", str(nat.backgroundFlows))
         assert router is not None
         return router.host(name)
+
+    def _walled(self, name: str) -> PublicHost:
+        """
+        @return: a host with addresses of its own behind a stateful firewall.
+        """
+        host = self._laboratory.publicHost(name, SITE_LINK)
+        host.namespace.run("nft", "-f", "-", text=_WALL)
+        return host
 
     def keepApart(self) -> None:
         """
