@@ -106,9 +106,9 @@ class WatchTests(SynchronousTestCase):
 
     def test_nothingOnEither(self) -> None:
         """
-        While somebody goes on sending, so that QUIC has hardly anything to repeat, the link is asked
-        again whenever nothing came on either way for as long as makes a path silent; not while the
-        relay carries.
+        While somebody goes on sending, so that QUIC has hardly anything to repeat, the link is
+        asked again whenever nothing came on either way for as long as makes a path silent; not
+        while the relay carries.
         """
         for _ in range(20):
             self.send()
