@@ -158,6 +158,8 @@ class Joint(Protocol):
 
     def _finish(self) -> None:
         reason = self._reason
+        if self.done.called:
+            return
         if reason is None or reason.check(ConnectionDone):
             self.done.callback(None)
         else:

@@ -6,16 +6,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from typing import TextIO
 
 from p2ptwist.core.address import formatAddress
+from p2ptwist.core.errors import LocalUsageError
 from p2ptwist.core.readable import readable
 from p2ptwist.peer.service import PathEvent
 
 
 class Journal:
     """
-    Writes events to standard error, and replies to standard output.
+    Writes events to standard error, as far as they can be written, and replies to standard output.
     """
 
     def __init__(self, name: str, output: TextIO, errors: TextIO, *, asJSON: bool) -> None:
@@ -93,7 +95,7 @@ class Journal:
         Something was found out on the way: people are told, who wait.
         """
         if not self._asJSON:
-            print(readable(f"{self._name}: {words}"), file=self._errors, flush=True)
+            self._say(f"{self._name}: {words}")
 
     def report(self, words: Iterable[str], found: dict[str, object]) -> None:
         """
@@ -106,11 +108,18 @@ class Journal:
             self._print(line)
 
     def _event(self, words: str, **details: object) -> None:
-        line = json.dumps(details) if self._asJSON else f"{self._name}: {words}"
-        print(readable(line), file=self._errors, flush=True)
+        self._say(json.dumps(details) if self._asJSON else f"{self._name}: {words}")
 
     def _print(self, line: str) -> None:
-        print(readable(line), file=self._output, flush=True)
+        try:
+            print(readable(line), file=self._output, flush=True)
+        except OSError as error:
+            why = f"cannot write to standard output: {error.strerror}"
+            raise LocalUsageError(why) from None
+
+    def _say(self, line: str) -> None:
+        with suppress(OSError):  # a log that is full stops no transfer
+            print(readable(line), file=self._errors, flush=True)
 
 
 def _of(path: PathEvent) -> dict[str, object]:

@@ -112,7 +112,8 @@ class Pinger(Protocol):
     Asks for an echo, once a second.
 
     @ivar replies: how many came.
-    @ivar done: fires when all that were wanted came; fails when the stream is lost.
+    @ivar done: fires when all that were wanted came; fails when the stream is lost, or whoever is
+        told of replies does.
     """
 
     transport: Any
@@ -171,7 +172,12 @@ class Pinger(Protocol):
     def _reply(self) -> None:
         seconds = self._clock.seconds() - self._sentAt
         self.replies += 1
-        self._replied(self.replies, seconds)
+        try:
+            self._replied(self.replies, seconds)
+        except Exception:  # whoever waits for them all can tell why
+            self.done.errback()
+            self.transport.abortConnection()
+            return
         if self.replies == self._count:
             self.done.callback(None)
             self.transport.loseConnection()

@@ -7,6 +7,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -142,6 +143,37 @@ class JournalTests(SynchronousTestCase):
                 self.assertEqual(len(errors.getvalue().splitlines()), 4)
                 self.assertIn("ö", errors.getvalue())
 
+    def test_noRoom(self) -> None:
+        """
+        What cannot be printed is an error in one line; what cannot be told does no harm.
+        """
+        with open("/dev/full", "w") as output, open("/dev/full", "w") as errors:
+            journal = Journal("p2ptwist", output, errors, asJSON=False)
+            journal.lost("bob", "it ended")
+            journal.progress("on it goes")
+            refused = self.assertRaises(LocalUsageError, journal.identity, "bob")
+            self.assertIn("standard output: No space", str(refused))
+            for each in (output, errors):
+                self.assertRaises(OSError, each.close)  # what is in its buffer is still not written
+
+    def test_closed(self) -> None:
+        """
+        Standard streams that are closed are opened to nothing: else what a person is to read would
+        come out among the data.
+        """
+        script = (
+            "import os, sys\n"
+            "from p2ptwist.cli.main import openStandard\n"
+            "openStandard()\n"
+            "print('data'); print('words', file=sys.stderr); sys.stdout.flush()\n"
+            "sys.exit(os.open(os.devnull, os.O_RDONLY) <= 2)\n"
+        )
+        for closed, seen in (("0<&-", "data\n"), ("2>&-", "data\n"), ("1>&-", ""), ("2>&1", None)):
+            command = ["sh", "-c", f'exec "$0" -c "$1" {closed}', sys.executable, script]
+            done = subprocess.run(command, capture_output=True, text=True, check=False)
+            self.assertEqual(done.returncode, 0, done.stderr)
+            self.assertEqual(done.stdout, "data\nwords\n" if seen is None else seen)
+
 
 class PingerTests(SynchronousTestCase):
     """
@@ -185,6 +217,18 @@ class PingerTests(SynchronousTestCase):
         self.successResultOf(pinger.done)
         self.assertTrue(self.transport.disconnecting)
         pinger.connectionLost()
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_untold(self) -> None:
+        """
+        When whoever is told of replies fails, the pings end with that.
+        """
+        pinger = Pinger(self.clock, None, lambda *reply: 1 / 0)
+        pinger.makeConnection(self.transport)
+        pinger.dataReceived(self.transport.value())
+        self.failureResultOf(pinger.done, ZeroDivisionError)
+        self.assertTrue(self.transport.disconnected)
+        pinger.connectionLost(Failure(ConnectionAborted()))
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_late(self) -> None:
