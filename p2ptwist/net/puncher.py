@@ -9,6 +9,7 @@ when it died.  C{docs/punching.md} has it all in twenty lines.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from functools import partial
 from os import urandom
 
@@ -241,7 +242,7 @@ class Puncher:
             self._adopted(port)
             punch.outlet.useFresh(port)
         if climbs and self.gear is not None:
-            punch.climb(self.gear)
+            punch.climb(self.gear if port is None else replace(self.gear, port=port))
         self._routes.add(punch)
         self._routes.names(punch, agent.fragments)
         return punch

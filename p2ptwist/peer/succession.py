@@ -118,7 +118,8 @@ class Succession:
         if rotation.life is None:
             rotation.life = memoryOf(self._clock).life(path.survey.networks)
         ends = (path.mapped, path.remote)
-        rotation.opened(ends, path.outlet.fresh, self._clock.seconds())
+        climbed = path.survey.rung is not None
+        rotation.opened(ends, path.outlet.fresh, self._clock.seconds(), climbed=climbed)
         self._learned(path)
 
     def seen(self, path: Punch | TCPPath) -> None:

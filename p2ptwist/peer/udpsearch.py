@@ -33,6 +33,9 @@ OFFER_RATE = Rate(0.2, 6.0)  # a second, at once
 # Seconds without a word before an attempt from fresh ports: several round trips, also by satellite.
 FRESH_AFTER = 2.0
 
+# What begins from fresh ports when a path is looked for again.
+_FROM_FRESH = (Means.FRESH, Means.PREDICTION, Means.SPRAYING)
+
 
 class LocalAddresses(Protocol):
     """
@@ -122,7 +125,9 @@ class UDPSearch:
         self._stopTimer()
         if self._attempt is not None or self._opening is not None or not self._wanted():
             return
-        if self.means is Means.FRESH and self._openFresh(self._callFresh):
+        # For a ladder as well: the other side must not miss because this side's NAT has forgotten
+        # the mapping that its servers told of.
+        if self.means in _FROM_FRESH and self._openFresh(self._callFresh):
             return
         self._try(
             self._puncher.call(
@@ -269,7 +274,11 @@ class UDPSearch:
     def _callFresh(self, fresh: FreshPort) -> None:
         self._try(
             self._puncher.call(
-                self._signal, fresh.candidates, behavior=self._local.behavior, port=fresh.port
+                self._signal,
+                fresh.candidates,
+                behavior=self._local.behavior,
+                climbs=True,
+                port=fresh.port,
             )
         )
 
@@ -280,6 +289,7 @@ class UDPSearch:
                 self._signal,
                 fresh.candidates,
                 behavior=self._local.behavior,
+                climbs=True,
                 port=fresh.port,
             )
         )
@@ -310,7 +320,7 @@ class UDPSearch:
         self._attempt = None
         self.failure = reason if isinstance(reason, Exception) else None
         self._networks = punch.survey.networks
-        if punch.exhausted:
+        if punch.exhausted and self._latest is None:
             self._memory.failed(self._networks, self._clock.seconds())
         elif punch.outlet.fresh:
             self._memory.missed(self._networks, Means.FRESH)

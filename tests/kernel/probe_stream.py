@@ -9,6 +9,8 @@ prints how many bytes have come, as C{received}, now and then, and their digest 
 C{probe_stream.py HOST:PORT PEER-ID talk COUNT} says a number every 100 ms, so many times, and
 prints when the echoes came; C{bulk BYTES} instead sends so many bytes, and prints their digest when
 the other side has taken all. Both print the C{kind} of path that carries the session as it changes.
+With the external hosts of both sides it prints at the end as well, as C{life}, for how many seconds
+mappings were found to last there.
 """
 
 from __future__ import annotations
@@ -27,6 +29,7 @@ from twisted.internet.task import LoopingCall, react
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from p2ptwist.net.climb import memoryOf
 from p2ptwist.peer.service import PathEvent, PeerService
 from p2ptwist.peer.stream import Stream
 from tests.kernel.probe_session import service
@@ -246,7 +249,7 @@ def moved(path: PathEvent) -> None:
     """
     Say what carries a session now.
     """
-    say(kind=path.kind, at=time.monotonic())
+    say(kind=path.kind, remote=path.remote, transport=path.transport, at=time.monotonic())
 
 
 async def listen(peer: PeerService) -> None:
@@ -268,7 +271,9 @@ async def call(peer: PeerService, callee: str, name: str, count: int) -> None:
     await protocol.done
 
 
-async def main(reactor: Any, node: str, callee: str = "", name: str = "", count: str = "0") -> None:
+async def main(
+    reactor: Any, node: str, callee: str = "", name: str = "", count: str = "0", *networks: str
+) -> None:
     """
     Do what the arguments say.
     """
@@ -277,6 +282,8 @@ async def main(reactor: Any, node: str, callee: str = "", name: str = "", count:
     peer.startService()
     await peer.whenReady()
     await (call(peer, callee, name, int(count)) if callee else listen(peer))
+    if networks:
+        say(life=memoryOf(reactor).life((networks[0], networks[1])))
     await peer.stopService()
 
 

@@ -1,9 +1,13 @@
 """
 Sessions through NATs that forget every mapping after 50 to 75 s, however much it is used.
+
+Pairs that need a ladder are tried with several seeds; C{P2PTWIST_FIXED_LIFE_SEEDS} says with how
+many.
 """
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from itertools import pairwise
 
@@ -12,18 +16,31 @@ from twisted.trial.unittest import SynchronousTestCase
 from p2ptwist.core.session.rotation import RATIO
 from p2ptwist.net.climb import memoryOf
 from p2ptwist.net.datagramport import DatagramPort
-from p2ptwist.testing import NAT, Filtering, PortAllocation
+from p2ptwist.testing import NAT, Filtering, Mapping, PortAllocation
 from tests.sim.sessions import Caller, SessionPairs, Talk
 from tests.sim.test_pairs import A_EXTERNAL, B_EXTERNAL
 
+SEEDS = int(os.environ.get("P2PTWIST_FIXED_LIFE_SEEDS", "1"))
 GAP = 0.1  # seconds from one message to the next
 SLIGHT = 0.2  # seconds between two echoes that nobody notices
 HOME = NAT()
 CARRIER = NAT(udpLife=(50.0, 75.0), allocation=PortAllocation.RANDOM)
 OPEN = NAT(filtering=Filtering.ENDPOINT_INDEPENDENT)
+COUNTING = NAT(mapping=Mapping.ADDRESS_AND_PORT_DEPENDENT, allocation=PortAllocation.SEQUENTIAL)
+SCATTERING = replace(COUNTING, allocation=PortAllocation.RANDOM)
+BY_HOST = replace(SCATTERING, mapping=Mapping.ADDRESS_DEPENDENT)
+# Seconds in which a session that lost its path waits, and climbs.
+CLIMB = 25.0
 
 
-class FixedLifeTests(SynchronousTestCase):
+def forgetful(nat: NAT) -> NAT:
+    """
+    @return: the same, but for how long its mappings last.
+    """
+    return replace(nat, udpLife=CARRIER.udpLife)
+
+
+class FixedLifeCase(SynchronousTestCase):
     """
     A message every tenth of a second, and its echo.
     """
@@ -57,6 +74,12 @@ class FixedLifeTests(SynchronousTestCase):
         times = [time for time, _ in talk.received]
         between = pairwise(times)
         return [(first, last - first) for first, last in between if last - first > SLIGHT]
+
+
+class FixedLifeTests(FixedLifeCase):
+    """
+    Pairs that ordinary checks meet through.
+    """
 
     def check(self, a: NAT, b: NAT, seed: int, turned: bool) -> None:
         """
@@ -169,3 +192,71 @@ class FixedLifeTests(SynchronousTestCase):
         self.chat(talk, 300.0)
         self.assertEqual(len(first.events), 1)
         self.pairs.close()
+
+
+class LadderTests(FixedLifeCase):
+    """
+    Pairs that need a ladder: the next path is climbed for while the old one carries.
+    """
+
+    def check(self, a: NAT, b: NAT, turned: bool = False) -> None:
+        """
+        See that there are two short gaps at most for each NAT that forgets, and none from its third
+        mapping on.
+        """
+        for seed in range(SEEDS):
+            first, second = self.start(a, b, seed)
+            caller, callee = (second, first) if turned else (first, second)
+            callee.echoes("talk")
+            talk = self.pairs.talk(caller, callee, "talk")
+            began = self.pairs.internet.seconds()
+            self.chat(talk, 300.0)
+            gaps = self.gaps(talk)
+            losses = 2 * [a.udpLife, b.udpLife].count(CARRIER.udpLife)
+            self.assertLessEqual(len(gaps), losses, f"seed {seed}: {gaps}")
+            for time, length in gaps:
+                self.assertLess(time - began, 2 * (75.0 + CLIMB), f"seed {seed}: {gaps}")
+                self.assertLess(length, 1.0, f"seed {seed}: {gaps}")
+            self.assertEqual(talk.count, 4 * 3000)
+            kinds = [event.kind for _, event in caller.events]
+            self.assertLessEqual(kinds.count("relayed"), losses)
+            self.assertGreater(len(kinds) - 2 * losses, 300.0 / 75.0 - 3)
+            self.pairs.close()
+            for each in (caller, callee):
+                self.assertEqual(each.host.getReaders(), [])
+
+    def test_counting(self) -> None:
+        """
+        The symmetric side forgets, and its ports are foretold, whoever calls.
+        """
+        for turned in (False, True):
+            self.check(HOME, forgetful(COUNTING), turned)
+
+    def test_scattering(self) -> None:
+        """
+        The symmetric side forgets, and its port is found by spraying: another for each address, or
+        for each host.
+        """
+        self.check(HOME, forgetful(SCATTERING))
+        self.check(forgetful(BY_HOST), HOME)
+
+    def test_steadySide(self) -> None:
+        """
+        The other side forgets, or both do: what its servers told of may be gone when the ladder
+        begins anew.
+        """
+        self.check(CARRIER, COUNTING)
+        self.check(CARRIER, SCATTERING)
+        self.check(CARRIER, forgetful(SCATTERING))
+
+    def test_twoSymmetric(self) -> None:
+        """
+        Both foretell, and forget.
+        """
+        self.check(forgetful(COUNTING), forgetful(COUNTING))
+
+    def test_lenient(self) -> None:
+        """
+        The other side's NAT does not look at ports: ordinary checks from fresh ports do.
+        """
+        self.check(replace(HOME, filtering=Filtering.ADDRESS_DEPENDENT), forgetful(SCATTERING))

@@ -252,7 +252,7 @@ class DataPathTests(SynchronousTestCase):
         """
         Before the address is proved, as many bytes leave as came, and not in pieces.
         """
-        self.path.open(self.generation, self.pair)
+        self.path.open(self.generation, self.pair, 0.0)
         self.pair.hear(10)
         for data in (b"1234", b"5678", b"9012"):
             self.path.hold(data)

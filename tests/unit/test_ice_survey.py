@@ -10,7 +10,8 @@ from twisted.trial.unittest import SynchronousTestCase
 from p2ptwist.core.ice.candidate import Candidate, CandidateType, makeCandidate
 from p2ptwist.core.ice.check import Credentials
 from p2ptwist.core.ice.checklist import QUICK_GAPS
-from p2ptwist.core.ice.events import EndKind, SessionEnded
+from p2ptwist.core.ice.events import EndKind, PathOpened, SessionEnded
+from p2ptwist.core.ice.generation import LIMIT, PATIENCE, PROOF_TIME
 from p2ptwist.core.ice.signal import Description, SignalType
 from p2ptwist.core.ladder.message import Busy
 from p2ptwist.core.nat import NATBehavior, NATMapping, PortAllocation
@@ -63,7 +64,6 @@ class SurveyTests(SynchronousTestCase):
         self.assertEqual(survey.remoteHosts, {"8.8.8.8", "8.8.8.9"})
         self.assertEqual(survey.networks, ("8.8.4.4", "8.8.8.8"))
 
-    def test_innerAddresses(self) -> None:
     def test_untranslated(self) -> None:
         """
         A host that no NAT is in front of is seen at its own address, and so has no server-reflexive
@@ -82,6 +82,7 @@ class SurveyTests(SynchronousTestCase):
         self.assertEqual(survey.address, ("8.8.4.5", 4003))
         self.assertEqual(survey.remoteHosts, {"8.8.8.9"})
 
+    def test_innerAddresses(self) -> None:
         """
         Addresses of inner networks, where a router there maps ports, are not aimed at, nor told to
         aim at, unless there are no others: then the whole network is one's own.
@@ -185,6 +186,22 @@ class SurveyTests(SynchronousTestCase):
         ended = peer.poll() or peer.events
         assert isinstance(ended[0], SessionEnded)
         self.assertIs(ended[0].kind, EndKind.FAILED)
+
+    def test_foundLate(self) -> None:
+        """
+        Whom a ladder found after a long time is given some more to answer.
+        """
+        late = 2 * LIMIT
+        for wait, kinds in ((PROOF_TIME - 0.1, []), (PATIENCE, [SessionEnded])):
+            peer = Peer()
+            peer.describe(hostCandidates(B))
+            peer.agent.survey.climbing = True
+            peer.step(late)
+            peer.check(late, source=(B[0], B[1] + 1))
+            self.assertEqual([type(each) for each in peer.poll()], [PathOpened])
+            peer.agent.survey.climbing = False
+            peer.step(late + wait, late)
+            self.assertEqual([type(each) for each in peer.events[1:]], kinds)
 
     def test_ladderMessage(self) -> None:
         """

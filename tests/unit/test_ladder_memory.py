@@ -125,7 +125,8 @@ class MemoryTests(SynchronousTestCase):
         self.assertIs(meansOf(None, False), Means.ORDINARY)
         self.assertIs(meansOf(Rung.PREDICTION, False), Means.PREDICTION)
         self.assertIs(meansOf(Rung.SPRAYING, False), Means.SPRAYING)
-        self.assertIs(meansOf(Rung.PREDICTION, True), Means.FRESH)
+        self.assertIs(meansOf(Rung.PREDICTION, True), Means.PREDICTION)
+        self.assertIs(meansOf(None, True), Means.FRESH)
 
     def test_networks(self) -> None:
         """

@@ -6,7 +6,16 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from p2ptwist.core.session.rotation import AGAIN, ATTEMPTS, LEAST, MOST, PROMPT, RATIO, Rotation
+from p2ptwist.core.session.rotation import (
+    AGAIN,
+    ATTEMPTS,
+    LADDER_RATIO,
+    LEAST,
+    MOST,
+    PROMPT,
+    RATIO,
+    Rotation,
+)
 
 OWN, OTHER = "203.0.113.1", "203.0.113.2"
 
@@ -100,13 +109,46 @@ class RotationTests(SynchronousTestCase):
         """
         Ages that differ, or are no fixed life, mean nothing.
         """
-        for first, second in ((30.0, 60.0), (60.0, 30.0), (5.0, 5.0), (400.0, 400.0)):
+        for first, second in ((30.0, 60.0), (60.0, 30.0), (5.0, 40.0), (40.0, 5.0), (400.0, 400.0)):
             rotation = Rotation()
             rotation.opened(ends(5000, 6000), True, 0.0)
             rotation.lost(first)
             rotation.opened(ends(5001, 6001), True, 1000.0)
             rotation.lost(1000.0 + second)
             self.assertIsNone(rotation.life)
+
+    def test_diedEarly(self) -> None:
+        """
+        The mappings of a first path may be older than that: the second path's age is the life,
+        if that is not much less.
+        """
+        for first, fresh, life in (
+            (5.0, True, 60.0),
+            (70.0, True, 60.0),
+            (100.0, True, None),
+            (5.0, False, None),
+            (70.0, False, 60.0),
+        ):
+            rotation = Rotation()
+            rotation.opened(ends(), False, 0.0)
+            rotation.lost(first)
+            rotation.opened(ends(), fresh, 1000.0)
+            rotation.lost(1060.0)
+            self.assertEqual(rotation.life, life, (first, fresh))
+
+    def test_climbed(self) -> None:
+        """
+        What a ladder found has other addresses anyway, is not replaced at once, and is replaced
+        earlier.
+        """
+        self.rotation.lost(53.0)
+        self.rotation.opened(ends(other=2001), False, 60.0, climbed=True)
+        self.rotation.lost(120.0)
+        self.rotation.opened(ends(other=2002), False, 125.0, climbed=True)
+        self.assertEqual(self.rotation.life, 53.0)
+        self.assertEqual(self.rotation.deadline(), 125.0 + LADDER_RATIO * 53.0)
+        self.rotation.opened(ends(5000, 6000), True, 152.0)
+        self.assertEqual(self.rotation.deadline(), 152.0 + RATIO * 53.0)
 
     def test_late(self) -> None:
         """

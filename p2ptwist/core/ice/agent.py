@@ -408,7 +408,7 @@ class Agent:
         """
         pair = generation.checklist.likeliest() if self._path.pair is None else None
         if pair is not None:
-            self._path.open(generation, pair)
+            self._path.open(generation, pair, self._now)
             self._events.append(PathOpened(pair.address))
             self._flush()
 

@@ -60,11 +60,12 @@ class DataPath:
         self._held: list[bytes] = []
         self._parked: list[tuple[bytes, HostPort]] = []
 
-    def open(self, generation: Generation, pair: Pair) -> None:
+    def open(self, generation: Generation, pair: Pair, now: float) -> None:
         """
         Use a pair on which the other side was heard, within the bytes that it sent.
         """
         self.pair, self.generation = pair, generation
+        generation.linger(now)
 
     def prove(self, generation: Generation, pair: Pair, controlling: bool, now: float) -> None:
         """

@@ -25,6 +25,7 @@ _PASSWORD_ENTROPY = 18
 # Seconds before checks without an answer count as failed: the other side may be slow to begin
 # (RFC 8863 section 4 waits 39.5 s; here a person waits, and a relay may be at hand).
 PATIENCE = 10.0
+PROOF_TIME = 3.0  # seconds for a check to be answered, with repetitions, by who was heard at last
 LIMIT = 20.0  # seconds after which a session without a path ends, whatever is still open
 
 
@@ -42,7 +43,7 @@ class Generation:
     @ivar described: whether this side's description was queued.
     @ivar remoteComplete: whether the other side has no more candidates.
     @ivar completed: whether a pair was nominated, so that checks are over.
-    @ivar started: when it began, in seconds.
+    @ivar started: when it began, in seconds, or as if it had.
     """
 
     __slots__ = (
@@ -139,6 +140,13 @@ class Generation:
             return None
         times = (self.checklist.deadline(now), self.nomination.deadline if controlling else None)
         return min((time for time in times if time is not None), default=None)
+
+    def linger(self, now: float) -> None:
+        """
+        The other side was heard: do not fail before it can have answered.  A ladder may have taken
+        longer than ordinary checks do.
+        """
+        self.started = max(self.started, now + PROOF_TIME - PATIENCE)
 
     def failAt(self) -> float:
         """

@@ -52,9 +52,9 @@ def meansOf(rung: Rung | None, fresh: bool) -> Means:
     @param fresh: whether it was from fresh ports.
     @return: what made the two sides meet.
     """
-    if fresh:
-        return Means.FRESH
-    return Means.ORDINARY if rung is None else Means(rung.value)
+    if rung is not None:
+        return Means(rung.value)
+    return Means.FRESH if fresh else Means.ORDINARY
 
 
 @dataclass(slots=True)

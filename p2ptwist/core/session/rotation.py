@@ -4,8 +4,8 @@ however much it is used.
 
 Some carriers' NATs do so after 50 to 75 s.  There are two marks of it: one address of a path has
 another port than before although the socket is the same, and that twice; or two paths one after the
-other die at about the same age.  From then on a path is replaced in time by one from fresh ports,
-whose mappings are new.
+other die at about the same age, where that of the first is not known if its mappings may have been
+older.  From then on a path is replaced in time by one from fresh ports, whose mappings are new.
 """
 
 from __future__ import annotations
@@ -14,9 +14,11 @@ from p2ptwist.core.address import HostPort
 
 # Of the shortest life that was seen: less than 50/75, as the next one may be that much shorter.
 RATIO = 0.65
+# The same where the next path needs a ladder, which may take a spray of some seconds.
+LADDER_RATIO = 0.5
 # Seconds of a life: what is shorter would mean a path that never rests, what is longer is better
 # left to the repair of paths that died.
-LEAST = 20.0
+LEAST = 15.0
 MOST = 300.0
 SPREAD = 1.6  # of two ages that are about the same: 75/50, and a bit, as nobody sees it at once
 PROMPT = 0.5  # seconds; for a path whose mappings may be old already
@@ -44,6 +46,7 @@ class Rotation:
         "_fresh",
         "_lostAt",
         "_openedAt",
+        "_ratio",
         "life",
     )
 
@@ -51,26 +54,31 @@ class Rotation:
         self.life: float | None = None
         self._attempts = 0
         self._bornAt: float | None = None
-        self._died: float | None = None  # the age of the path before
+        # The age of the path before, and whether its mappings were not older.
+        self._died: tuple[float, bool] | None = None
         self._due: float | None = None
         self._ends: Ends | None = None
         self._fresh = False
         self._lostAt: float | None = None
         self._openedAt = 0.0
+        self._ratio = RATIO
 
-    def opened(self, ends: Ends, fresh: bool, now: float) -> None:
+    def opened(self, ends: Ends, fresh: bool, now: float, *, climbed: bool = False) -> None:
         """
         There is a path.
 
         @param ends: this side's address as the other side sees it, and the other side's.
         @param fresh: whether it is from fresh ports, whose mappings are as old as the path.
+        @param climbed: whether a ladder found it, as it will the next.
         """
-        same = not (fresh or self._fresh)
+        same = not (fresh or self._fresh or climbed or self._ratio == LADDER_RATIO)
+        self._ratio = LADDER_RATIO if climbed else RATIO
         self._fresh, self._attempts, self._openedAt = fresh, 0, now
         if same and self._ends is not None:
             self._compare(ends, now if self._lostAt is None else self._lostAt)
         else:
-            self._bornAt = now if fresh else None
+            # What a ladder finds is new on one side at least, and costs more to replace.
+            self._bornAt = now if fresh or climbed else None
         own = ends[0]
         if own is None and same and self._ends is not None:
             own = self._ends[0]  # of the same socket; the first answer will tell
@@ -96,10 +104,12 @@ class Rotation:
         """
         self._lostAt, self._due = since, None
         age, died = since - self._openedAt, self._died
-        if LEAST <= age <= MOST:
-            if died is not None and max(age, died) <= SPREAD * min(age, died):
-                self.life = min(age, died, self.life or MOST)
-            self._died = age
+        if age > MOST:
+            return
+        if died is not None and age >= LEAST:
+            self._learn(*died, age)
+        if age >= LEAST or not self._fresh:
+            self._died = age, self._fresh
 
     def failed(self, now: float) -> None:
         """
@@ -135,13 +145,27 @@ class Rotation:
             self._bornAt = since
         return changed
 
+    def _learn(self, before: float, exact: bool, age: float) -> None:
+        """
+        Two paths in a row have died.
+
+        @param before: the age of the first.
+        @param exact: whether its mappings were not older.
+        """
+        if exact or not self._fresh:
+            shorter, longer = sorted((before, age))
+            if shorter >= LEAST and longer <= SPREAD * shorter:
+                self.life = min(shorter, self.life or MOST)
+        elif before <= SPREAD * age:
+            self.life = min(age, self.life or MOST)
+
     def _plan(self, now: float) -> None:
         if self.life is None:
             self._due = None
         elif self._bornAt is None:
             self._due = now + PROMPT
         else:
-            self._due = max(now + PROMPT, self._bornAt + RATIO * self.life)
+            self._due = max(now + PROMPT, self._bornAt + self._ratio * self.life)
 
 
 def _remapped(before: HostPort | None, after: HostPort | None) -> bool:

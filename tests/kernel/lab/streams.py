@@ -70,13 +70,24 @@ class Streams:
     @ivar node: the program of the node.
     """
 
-    def __init__(self, laboratory: Laboratory, *, udp: bool = True) -> None:
+    def __init__(
+        self,
+        laboratory: Laboratory,
+        *,
+        udp: bool = True,
+        near: NAT | None = None,
+        far: NAT | None = None,
+    ) -> None:
         """
         @param udp: whether anything but TCP passes.
+        @param near: how the router of the peer that calls behaves.
+        @param far: the same of the other.
         """
         self.host = laboratory.publicHost("node")
         self.node = startNode(self.host)
-        self.near, self.far = (laboratory.site(name, NAT()) for name in ("near", "far"))
+        self.near, self.far = (
+            laboratory.site(name, nat or NAT()) for name, nat in (("near", near), ("far", far))
+        )
         self._caller, callee = self.near.host("caller"), self.far.host("callee")
         if not udp:
             for place in (self._caller, callee):
@@ -89,7 +100,10 @@ class Streams:
         """
         Open a stream, and wait until it is carried as it should be.
         """
-        program = self._caller.probe("stream", self._address, self._peer, name, str(count))
+        networks = self.near.external, self.far.external
+        program = self._caller.probe(
+            "stream", self._address, self._peer, name, str(count), *networks
+        )
         if kind == "direct":
             waitForWord(program, lambda word: word.get("kind") == kind, START + CALL)
         return program
@@ -109,12 +123,14 @@ class Streams:
 
 
 @contextmanager
-def streams(*, udp: bool = True) -> Iterator[Streams]:
+def streams(
+    *, udp: bool = True, near: NAT | None = None, far: NAT | None = None
+) -> Iterator[Streams]:
     """
     A laboratory with L{Streams}.
     """
     with Laboratory() as laboratory:
-        yield Streams(laboratory, udp=udp)
+        yield Streams(laboratory, udp=udp, near=near, far=far)
 
 
 def longestGap(times: list[float], since: float, until: float) -> float:

@@ -1,0 +1,66 @@
+"""
+Sessions of real peers behind NATs that forget every mapping after a while, however much it is used:
+the next path is open before the old one dies.
+
+C{benchmarks/fixed_life.py} does the same for longer.
+"""
+
+from __future__ import annotations
+
+from twisted.trial import unittest
+
+from p2ptwist.testing.nat import NAT, Mapping, PortAllocation
+from tests.kernel.lab.fixedlife import Outcome, talkAll
+
+# Seconds that mappings last: a third of a carrier's, and so is the test.
+_LIFE = (20.0, 24.0)
+_SECONDS = 110.0
+# How long a silence may last once the life is known, in seconds.
+_GAP = 0.5
+# A machine that is busy with something else for half a second is measured once more.
+_TRIES = 3
+_CARRIER = NAT(allocation=PortAllocation.RANDOM, udpLife=_LIFE)
+_COUNTING = NAT(
+    mapping=Mapping.ADDRESS_AND_PORT_DEPENDENT,
+    allocation=PortAllocation.SEQUENTIAL,
+    udpLife=_LIFE,
+)
+# By name: the two routers, and how often a session may lose its path: twice for each that forgets.
+_PAIRS = {
+    "one side": (_CARRIER, NAT(), 2),
+    "both sides": (_CARRIER, _CARRIER, 4),
+    "a symmetric one": (NAT(), _COUNTING, 2),
+}
+
+
+class FixedLifeTests(unittest.SynchronousTestCase):
+    """
+    A number every tenth of a second, and its echo.
+    """
+
+    def test_renewed(self) -> None:
+        """
+        Two short silences for each router that forgets, with the relay after each; and none from
+        its third mapping on, as each path is replaced before its mappings are gone.
+        """
+        pairs = [(near, far) for near, far, _ in _PAIRS.values()]
+        for attempt in range(_TRIES):
+            outcomes = dict(zip(_PAIRS, talkAll(pairs, _SECONDS), strict=True))
+            for name, outcome in outcomes.items():
+                self.check(name, outcome)
+            silence = max(outcome.after for outcome in outcomes.values())
+            if silence <= _GAP or attempt == _TRIES - 1:
+                break
+        self.assertLessEqual(silence, _GAP, str(outcomes))
+
+    def check(self, name: str, outcome: Outcome) -> None:
+        """
+        See that all came, that the life was found out, and that paths were renewed in time.
+        """
+        told = f"{name}: {outcome}"
+        self.assertTrue(outcome.whole, told)
+        assert outcome.life is not None, told
+        self.assertLessEqual(outcome.life, _LIFE[1] + 1.0, told)
+        self.assertLessEqual(len(outcome.losses), _PAIRS[name][2], told)
+        self.assertGreaterEqual(len(outcome.ages), 2, told)
+        self.assertLess(max(outcome.ages), _LIFE[0], told)
