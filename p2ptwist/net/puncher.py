@@ -194,8 +194,9 @@ class Puncher:
             L{p2ptwist.net.datagramport.DatagramPort} gives it.
         @return: those that are the application's own.
         """
-        only = self._routes.only(address)
-        if only is not None and not anySTUN(datagrams) and only.receiveMany(datagrams, address):
+        claims = self._routes.byAddress.get(address, ())
+        plain = len(claims) == 1 and not anySTUN(datagrams)
+        if plain and claims[0].receiveMany(datagrams, address):
             return ()
         return [data for data in datagrams if not self.datagramReceived(data, address)]
 

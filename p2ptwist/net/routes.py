@@ -36,14 +36,16 @@ class Routes(Generic[SessionT]):
     The sessions of one port: by the addresses that they send to, and by their user name fragments.
 
     @ivar observer: whom they tell of all that they do; C{None} for nobody.
+    @ivar byAddress: the sessions that send to each address, those first that began to most
+        recently.
     """
 
     observer: Observer | None = None
 
     def __init__(self) -> None:
         self._entries: dict[SessionT, _Entry] = {}
-        # The newest first.  As a rule there is one, so that a tuple is smallest and quickest.
-        self._byAddress: dict[HostPort, tuple[SessionT, ...]] = {}
+        # As a rule there is one, so that a tuple is smallest and quickest.
+        self.byAddress: dict[HostPort, tuple[SessionT, ...]] = {}
         self._byFragment: dict[bytes, SessionT] = {}
 
     def __len__(self) -> int:
@@ -59,14 +61,7 @@ class Routes(Generic[SessionT]):
         """
         @return: the sessions that send to C{address}, those first that began to most recently.
         """
-        return list(self._byAddress.get(address, ()))
-
-    def only(self, address: HostPort) -> SessionT | None:
-        """
-        @return: the session that sends to C{address}, if there is exactly one.
-        """
-        sharing = self._byAddress.get(address)
-        return sharing[0] if sharing is not None and len(sharing) == 1 else None
+        return list(self.byAddress.get(address, ()))
 
     def named(self, fragment: bytes) -> SessionT | None:
         """
@@ -94,7 +89,7 @@ class Routes(Generic[SessionT]):
         if len(entry.addresses) >= ADDRESS_LIMIT:
             self._drop(session, entry.addresses.pop(0))
         entry.addresses.append(address)
-        self._byAddress[address] = (session, *self._byAddress.get(address, ()))
+        self.byAddress[address] = (session, *self.byAddress.get(address, ()))
 
     def names(self, session: SessionT, fragments: Iterable[bytes]) -> None:
         """
@@ -118,8 +113,8 @@ class Routes(Generic[SessionT]):
             self._drop(session, address)
 
     def _drop(self, session: SessionT, address: HostPort) -> None:
-        sharing = tuple(each for each in self._byAddress[address] if each != session)
+        sharing = tuple(each for each in self.byAddress[address] if each != session)
         if sharing:
-            self._byAddress[address] = sharing
+            self.byAddress[address] = sharing
         else:
-            del self._byAddress[address]
+            del self.byAddress[address]

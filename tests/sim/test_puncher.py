@@ -54,7 +54,7 @@ class PunchCase(SynchronousTestCase):
         for side in (self.a, self.b):
             self.assertEqual(len(side.puncher), 0)
             routes = side.puncher._routes
-            self.assertEqual((routes._byAddress, routes._byFragment), ({}, {}))
+            self.assertEqual((routes.byAddress, routes._byFragment), ({}, {}))
         # Signals that are under way are this test's own.
         self.internet.advance(SIGNAL_DELAY + 0.01)
         self.assertEqual(self.internet.delayedCalls(), [])

@@ -101,7 +101,7 @@ class RoutesTests(SynchronousTestCase):
         for number in range(4096):
             self.routes.forget(f"s{number}")
         self.assertEqual(len(self.routes), 2)
-        self.assertEqual((self.routes._byAddress, self.routes._byFragment), ({}, {}))
+        self.assertEqual((self.routes.byAddress, self.routes._byFragment), ({}, {}))
 
 
 SESSIONS = st.sampled_from("abc")
@@ -161,11 +161,11 @@ class RoutesMachine(RuleBasedStateMachine):
         }
         backward = {
             (session, address)
-            for address, sharing in routes._byAddress.items()
+            for address, sharing in routes.byAddress.items()
             for session in sharing
         }
         assert forward == backward
-        assert all(routes._byAddress.values())
+        assert all(routes.byAddress.values())
         named = {
             (fragment, each) for each, e in routes._entries.items() for fragment in e.fragments
         }
