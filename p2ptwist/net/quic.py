@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache, lru_cache
 from typing import Any
 
@@ -94,7 +94,7 @@ class Credentials:
     """
 
     certificate: bytes
-    privateKey: bytes
+    privateKey: bytes = field(repr=False)
 
 
 class QUIC:

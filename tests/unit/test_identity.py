@@ -59,6 +59,16 @@ class IdentityTests(SynchronousTestCase):
         self.assertTrue(verifyObject(IIdentity, identity))
         self.assertEqual(decodePeerID(identity.peerID), identity.publicKey)
 
+    def test_unprinted(self) -> None:
+        """
+        Nothing secret is in what is printed of it, as in a log or a traceback.
+        """
+        identity = generateIdentity()
+        credentials = identity.credentials()
+        for each in (identity, credentials):
+            self.assertNotIn("PRIVATE KEY", repr(each))
+        self.assertIn("BEGIN CERTIFICATE", repr(credentials))
+
     def test_sign(self) -> None:
         """
         Its signatures are Ed25519's, under its public key.

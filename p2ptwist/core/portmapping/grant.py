@@ -5,7 +5,7 @@ What is asked of a router, and what it grants: the same for every port mapping p
 from __future__ import annotations
 
 import hmac
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from p2ptwist.core.address import HostPort
 from p2ptwist.core.errors import LocalUsageError
@@ -36,7 +36,7 @@ class MappingRequest:
     internalPort: int
     externalPort: int | None
     lifetime: float
-    nonce: bytes
+    nonce: bytes = field(repr=False)
     externalHost: str | None = None
 
     def __post_init__(self) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import enum
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from ipaddress import IPv6Address
 
 from p2ptwist.core.address import canonicalHost, parseHost
@@ -81,7 +81,7 @@ class Mapping:
     @ivar externalHost: suggested or assigned, in canonical text; C{0.0.0.0} or C{::} for none.
     """
 
-    nonce: bytes
+    nonce: bytes = field(repr=False)
     protocol: int
     internalPort: int
     externalPort: int
