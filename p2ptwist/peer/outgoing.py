@@ -4,6 +4,8 @@ Bytes of a stream that wait to be sent.
 
 from __future__ import annotations
 
+from typing import Any
+
 
 class Outgoing:
     """
@@ -37,7 +39,10 @@ class Outgoing:
         piece = pieces[0]
         if len(piece) > room:
             view = memoryview(piece)
-            piece, pieces[0] = view[:room], view[room:]
+            piece, rest = view[:room], view[room:]
+            whole: Any = rest.obj  # bytes, all of which a view keeps
+            # Copied is at most half of it, then half of that: never more than there was.
+            pieces[0] = bytes(rest) if 2 * len(rest) < len(whole) else rest
         else:
             del pieces[0]
         self.size -= len(piece)

@@ -139,7 +139,7 @@ class Session:
         """
         Whether something that was written has not arrived yet.
         """
-        waits = self._turning or bool(self._streams.waiting) or self._flushCall is not None
+        waits = self._turning or self._streams.unsent or self._flushCall is not None
         waits = waits or self._quic.queued() > 0
         return not self._ended and (waits or not self._quic.isSettled(self._clock.seconds()))
 

@@ -11,14 +11,26 @@ from twisted.internet.interfaces import IProtocol
 from twisted.python.failure import Failure
 
 from p2ptwist.core.session.control import CloseCode, ControlMessage, Grant
-from p2ptwist.core.session.credit import EarlyCredit, ReceiveCredit, SendCredit, SessionBudget
+from p2ptwist.core.session.credit import (
+    STREAM_WINDOW,
+    EarlyCredit,
+    ReceiveCredit,
+    SendCredit,
+    SessionBudget,
+)
 from p2ptwist.core.session.errors import SessionViolation
 from p2ptwist.errors import StreamRefused
 from p2ptwist.net.quic import QUIC, StreamAborted, StreamReceived, StreamStopped
 from p2ptwist.peer.address import PeerAddress
-from p2ptwist.peer.stream import Stream
+from p2ptwist.peer.stream import QUEUE_LIMIT, Stream
 from p2ptwist.peer.streamtable import STREAM_LIMIT, Opening, StreamTable, encodeHeader
 
+# Bytes of each that QUIC holds unsent when many share L{QUEUE_LIMIT}: a dozen datagrams.
+QUEUE_LEAST = 16 * 1024
+# Bytes of all streams together that are with QUIC and were not acknowledged: more than any stream
+# alone is granted.  QUIC keeps the buffer of a stream as large as it ever was, so that many streams
+# must not have much in it, each in its turn.
+UNANSWERED_LIMIT = STREAM_WINDOW * 3 // 2
 EARLY_EVENTS = 256  # pieces of streams that wait for the admission, 64 KiB in all
 
 StreamEvent: TypeAlias = StreamReceived | StreamAborted | StreamStopped
@@ -91,6 +103,13 @@ class SessionStreams:
 
     def __len__(self) -> int:
         return len(self._table)
+
+    @property
+    def unsent(self) -> bool:
+        """
+        Whether something that was written is not with QUIC yet.
+        """
+        return bool(self.waiting) or any(stream.unsent for stream in self._table)
 
     # What the session does.
 
@@ -165,9 +184,22 @@ class SessionStreams:
         """
         # Who wakes while it has its turn gets another one.
         waiting, self.waiting = self.waiting, {}
+        if not waiting:
+            return
+        share = max(QUEUE_LEAST, QUEUE_LIMIT // len(waiting))
+        room = UNANSWERED_LIMIT - self._quic.outstanding()
+        served = []
         for stream in waiting:
-            if stream.transfer(self._quic):
+            limit = share if room > 0 else 0
+            room -= limit
+            if not stream.transfer(self._quic, limit):
+                continue
+            if limit:
+                served.append(stream)
+            else:
                 self.waiting[stream] = None
+        # Who has had nothing is the first one at the next turn.
+        self.waiting.update(dict.fromkeys(served))
 
     def end(self, reason: Failure, *, whole: bool) -> None:
         """

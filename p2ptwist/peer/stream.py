@@ -33,8 +33,11 @@ from p2ptwist.peer.outgoing import Outgoing
 from p2ptwist.peer.streamhost import StreamHost, StreamSender
 
 PAUSE_ABOVE = 64 * 1024  # bytes that wait here before a producer is told to pause; as Twisted's TCP
-# Bytes of one stream that QUIC holds unsent: enough for a full flight, and not a second of queue.
-QUEUE_LIMIT = 256 * 1024
+# Bytes that QUIC holds unsent, of one stream or of all that have something to send: more than it
+# sends in a turn, and not a second of queue.
+QUEUE_LIMIT = 128 * 1024
+# Bytes up to which pieces are joined that wait to be read: each takes 40 bytes more than it has.
+JOIN_LIMIT = 1024
 ABORTED = 0  # the code of a stream that was given up; the session's close codes begin at 1
 
 _BYTES = (bytes, bytearray, memoryview)
@@ -213,11 +216,19 @@ class Stream:
 
     # The session's side.
 
-    def transfer(self, sender: StreamSender) -> bool:
+    @property
+    def unsent(self) -> bool:
+        """
+        Whether something that was written waits here, for whatever.
+        """
+        return self._outgoing.size > 0
+
+    def transfer(self, sender: StreamSender, limit: int = QUEUE_LIMIT) -> bool:
         """
         Take a turn: deliver what waits, and hand over what may be sent.
 
-        @return: whether something is left that waits for room.
+        @param limit: bytes of this stream that QUIC may hold unsent.
+        @return: whether something is left that waits for QUIC, and not for a grant.
         """
         if self._lost:
             return False
@@ -225,10 +236,10 @@ class Stream:
         if self._farewell is not None and self._inputEndTold:
             self._ending = self._ending or self._farewell
         elif self._farewell is None and self._ending is None:
-            self._transmit(sender)
+            self._transmit(sender, limit)
         if self._ending is not None:
             self.end(self._ending)
-        return self._outgoing.size > 0
+        return self._outgoing.size > 0 and self._send.available > 0
 
     def sendHeader(self, sender: StreamSender, header: bytes) -> None:
         """
@@ -272,6 +283,8 @@ class Stream:
         if data and not (self._lost or self.disconnecting or self._ending):
             if self._incoming is None:
                 self._incoming = deque()
+            elif self._incoming and len(self._incoming[-1]) + len(data) <= JOIN_LIMIT:
+                data = self._incoming.pop() + data
             self._incoming.append(data)
         self._deliver()
 
@@ -374,10 +387,10 @@ class Stream:
         self._stopReading()
         self._host.wake(self)
 
-    def _transmit(self, sender: StreamSender) -> None:
+    def _transmit(self, sender: StreamSender, limit: int) -> None:
         while self._outgoing.size:
             if self._room < self._outgoing.size:
-                self._room = QUEUE_LIMIT - sender.queued(self.number)
+                self._room = limit - sender.queued(self.number)
             room = min(self._send.available, self._room)
             if room <= 0:
                 return

@@ -136,3 +136,9 @@ class UnreadTests(ProcessCase):
         Several streams that have read much, and stop together when their windows are large.
         """
         self.check(6, 2_000_000)
+
+    def test_allAfterMuch(self) -> None:
+        """
+        As many streams as there may be, which have all read something, and stop together.
+        """
+        self.check(63, 500_000)

@@ -8,11 +8,13 @@ from __future__ import annotations
 from functools import partial
 from hashlib import sha256
 from random import Random
+from typing import Any
 
 from twisted.internet.error import ConnectionDone, ConnectionLost
 
 from p2ptwist.core.session.credit import INITIAL_CREDIT, SESSION_BUDGET
 from p2ptwist.errors import StreamRefused
+from p2ptwist.peer.sessionstreams import QUEUE_LEAST, UNANSWERED_LIMIT
 from p2ptwist.peer.streamtable import STREAM_LIMIT
 from p2ptwist.testing import Link
 from tests.sim.sessions import HalfTalk, SessionCase, Talk, Talks
@@ -245,7 +247,7 @@ class BackPressureTests(SessionCase):
 
     def test_manyReadNot(self) -> None:
         """
-        Many that do not read cost 8 MiB and 64 KiB each together, and one that reads goes on.
+        Many that do not read cost 6 MiB and 64 KiB each together, and one that reads goes on.
         """
         pairs = self.pairs()
         a, b = pairs.two(link=FAST)
@@ -266,6 +268,29 @@ class BackPressureTests(SessionCase):
         talk.transport.write(bytes(500_000))
         pairs.internet.advance(10.0)
         self.assertEqual(talk.count, 500_000)
+        pairs.close()
+
+    def test_manyWrite(self) -> None:
+        """
+        Of many that write much at once QUIC holds little, and none is behind the others.
+        """
+        pairs = self.pairs()
+        a, b = pairs.two(link=Link(latency=0.02, bandwidth=2_500_000, queue=1_000_000))
+        far = b.offers("sink", lambda: Talk(b.host, keep=False))
+        talks = [pairs.talk(a, b, "sink") for _ in range(40)]
+        pairs.internet.advance(2.0)
+        for talk in talks:
+            talk.transport.write(bytes(500_000))
+        streams: Any = talks[0].transport._host
+        behind = most = 0
+        for _ in range(1000):
+            pairs.internet.advance(0.02)
+            counts = [talk.count for talk in far.made]
+            behind = max(behind, max(counts) - min(counts))
+            most = max(most, streams._quic.outstanding())
+        self.assertEqual(counts, [500_000] * 40)
+        self.assertLessEqual(most, UNANSWERED_LIMIT + QUEUE_LEAST + 40 * 1200)
+        self.assertLessEqual(behind, 200_000)
         pairs.close()
 
 

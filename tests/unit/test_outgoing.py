@@ -52,6 +52,19 @@ class OutgoingTests(SynchronousTestCase):
         assert isinstance(piece, memoryview)
         self.assertIs(piece.obj, large)
 
+    def test_rest(self) -> None:
+        """
+        What is left of a large piece does not keep the whole for long.
+        """
+        outgoing, kept = Outgoing(), 1000
+        outgoing.append(bytes(1000))
+        for _ in range(9):
+            outgoing.take(100)
+            piece = outgoing._pieces[0]
+            kept = len(piece.obj if isinstance(piece, memoryview) else piece)  # type: ignore[arg-type]
+            self.assertLessEqual(kept, 2 * outgoing.size)
+        self.assertEqual((kept, outgoing.size), (100, 100))
+
     def test_clear(self) -> None:
         """
         What is forgotten is gone.

@@ -112,6 +112,7 @@ class ConnectionTests(SynchronousTestCase):
         self.assertEqual(events(pair.called), [HandshakeDone(None)])
         pair.pump(1.0)
         self.assertTrue(pair.calling.isSettled(pair.now))
+        self.assertEqual(pair.calling.outstanding(), 0)
 
     def test_greeted(self) -> None:
         """
@@ -155,7 +156,7 @@ class ConnectionTests(SynchronousTestCase):
         pair = Pair().open()
         stream = pair.calling.openStream()
         pair.calling.send(stream, b"question", True)
-        self.assertEqual(pair.calling.queued(stream), 8)
+        self.assertEqual((pair.calling.queued(stream), pair.calling.outstanding()), (8, 8))
         self.assertFalse(pair.calling.isSettled(pair.now) and pair.calling.queued() == 0)
         pair.pump()
         self.assertEqual(events(pair.called), [StreamReceived(stream, b"question", True)])

@@ -20,7 +20,7 @@ from p2ptwist.core.session.credit import INITIAL_CREDIT, ReceiveCredit, SendCred
 from p2ptwist.core.session.errors import SessionViolation
 from p2ptwist.errors import StreamRefused
 from p2ptwist.peer.address import PeerAddress
-from p2ptwist.peer.stream import PAUSE_ABOVE, QUEUE_LIMIT, Stream
+from p2ptwist.peer.stream import JOIN_LIMIT, PAUSE_ABOVE, QUEUE_LIMIT, Stream
 
 NUMBER = 4
 
@@ -292,6 +292,34 @@ class WriteTests(StreamCase):
         self.assertFalse(self.stream.transfer(self.session))
         self.assertEqual(len(self.session.sent), 20)
 
+    def test_share(self) -> None:
+        """
+        Of one stream among many QUIC holds less.
+        """
+        self.attach()
+        self.stream.write(bytes(1000))
+        self.session.stuck = 500
+        self.assertTrue(self.stream.transfer(self.session, 500))
+        self.assertTrue(self.stream.transfer(self.session, 0))
+        self.assertEqual(self.session.sent, b"")
+        self.assertFalse(self.stream.transfer(self.session, 500 + 1000))
+        self.assertEqual(len(self.session.sent), 1000)
+
+    def test_noTurnWithoutGrant(self) -> None:
+        """
+        What waits for a grant needs no turn before there is one, but is unsent.
+        """
+        self.attach()
+        self.assertFalse(self.stream.unsent)
+        self.stream.write(bytes(INITIAL_CREDIT + 10))
+        self.session.waking.clear()
+        self.assertFalse(self.stream.transfer(self.session))
+        self.assertTrue(self.stream.unsent)
+        self.stream.granted(INITIAL_CREDIT + 10)
+        self.session.turn()
+        self.assertFalse(self.stream.unsent)
+        self.assertEqual(len(self.session.sent), INITIAL_CREDIT + 10)
+
 
 class ReadTests(StreamCase):
     """
@@ -320,9 +348,26 @@ class ReadTests(StreamCase):
         self.stream.resumeProducing()
         self.assertEqual(protocol.calls, ["made"])
         self.session.turn()
-        self.assertEqual(protocol.calls, ["made", b"one", b"two", "lost"])
+        self.assertEqual(protocol.calls, ["made", b"onetwo", "lost"])
         self.stream.resumeProducing()
         self.assertEqual(self.session.waking, [])
+
+    def test_smallPieces(self) -> None:
+        """
+        Small pieces that wait to be read are joined, large ones are not.
+        """
+        protocol = self.attach()
+        self.stream.pauseProducing()
+        for _ in range(JOIN_LIMIT):
+            self.stream.received(b"ab", False)
+        self.assertEqual(len(self.stream._incoming or ()), 2)
+        large = bytes(JOIN_LIMIT)
+        self.stream.received(large, False)
+        assert self.stream._incoming is not None
+        self.assertIs(self.stream._incoming[-1], large)
+        self.stream.resumeProducing()
+        self.session.turn()
+        self.assertEqual(protocol.calls, ["made", *[b"ab" * (JOIN_LIMIT // 2)] * 2, large])
 
     def test_pauseWithin(self) -> None:
         """

@@ -17,7 +17,7 @@ from p2ptwist.core.session.errors import SessionViolation
 # QUIC's congestion control is still finding its pace.
 INITIAL_CREDIT = 64 * 1024
 STREAM_WINDOW = 1024 * 1024  # bytes; fills a path of 100 Mbit/s and 80 ms
-SESSION_BUDGET = 8 * 1024 * 1024  # bytes lent beyond the first 64 KiB of each stream
+SESSION_BUDGET = 6 * 1024 * 1024  # bytes lent beyond the first 64 KiB of each stream
 EARLY_LIMIT = INITIAL_CREDIT  # bytes on all streams together before the admission
 # Bytes of QUIC datagrams before the admission, whatever is in them: the handshake, the early bytes
 # and each of them twice again.  QUIC may keep them all, when what comes first is missing.
