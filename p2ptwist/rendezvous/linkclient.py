@@ -24,6 +24,7 @@ from p2ptwist.core.link.backoff import BACKOFF_CAP, Backoff
 from p2ptwist.core.link.client import (
     PONG_DELAY,
     Claimant,
+    Ended,
     LinkEvent,
     MessageReceived,
     PeerUnreachable,
@@ -377,14 +378,20 @@ class RendezvousLink(Service):
         """
         ended = connection.ended
         if ended is not None:
-            if ended.byNode:
-                self._hurry.refused()
-            self._retryAfter = ended.retryAfter
-            if ended.word == Reason.DISPLACED.word:
-                self._takeOver = False
-                self._retryAfter = int(BACKOFF_CAP)
+            self._refused(ended)
         wasUp = connection.upSince is not None or self._welcome is not None
         return reasonOfEnd(self.description, ended, wasUp, failure)
+
+    def _refused(self, ended: Ended) -> None:
+        displaced = ended.word == Reason.DISPLACED.word
+        if displaced and self._hurry.forgive(self._clock.seconds()):
+            return
+        self._retryAfter = ended.retryAfter
+        if ended.byNode:
+            self._hurry.refused()
+        if displaced:
+            self._takeOver = False
+            self._retryAfter = int(BACKOFF_CAP)
 
     def _goUp(self, connection: LinkConnection, event: Up) -> None:
         connection.upSince = self._clock.seconds()

@@ -9,6 +9,7 @@ from random import Random
 from p2ptwist.core.link.limits import Limits
 from p2ptwist.core.tokenbucket import Rate
 from p2ptwist.errors import RendezvousRefused
+from p2ptwist.peer.identity import generateIdentity
 from p2ptwist.testing import NAT, PortAllocation
 from tests.sim.rendezvous import GENEROUS, Peer, RendezvousCase
 
@@ -111,6 +112,35 @@ class HasteTests(RendezvousCase):
             self.internet.advance(0.001)
         self.assertTrue(peer.link.sendRelayed(other.key, b""))
         self.assertEqual(peer.last("up").nodeName, "other")
+        self.stopAll()
+
+    def test_ownProof(self) -> None:
+        """
+        A link that is displaced in haste comes back at once: it was an earlier proof of its own,
+        perhaps, that the node has only now got round to.
+        """
+        identity = generateIdentity()
+        peer, late = self.started(identity=identity), self.peer(identity=identity)
+        late.link._instance = peer.link._instance
+        peer.link.probe(PATIENCE)
+        late.link.startService()
+        self.internet.runUntil(late.link.whenUp())
+        self.internet.advance(5 * ROUND_TRIP)
+        self.assertEqual([word for word, _, _ in peer.told], ["up", "down", "up"])
+        self.stopAll()
+
+    def test_otherProgram(self) -> None:
+        """
+        If it was another program it stands by a moment later, and the other one keeps its link.
+        """
+        identity = generateIdentity()
+        peer, other = self.started(identity=identity), self.peer(identity=identity)
+        peer.link.probe(PATIENCE)
+        other.link.startService()
+        self.internet.advance(1800.0)
+        self.assertEqual(peer.last("down").reason, "displaced")
+        self.assertEqual([word for word, _, _ in peer.told].count("down"), 2)
+        self.assertEqual([word for word, _, _ in other.told], ["up"])
         self.stopAll()
 
     def test_refusedAfterAll(self) -> None:

@@ -65,6 +65,16 @@ class HurryTests(SynchronousTestCase):
         self.assertTrue(hurry.take(7.0))
         self.assertEqual(hurry.patience(0.05), 0.5)
 
+    def test_forgive(self) -> None:
+        """
+        One displacement is forgiven for each doubt, while there is haste.
+        """
+        self.assertFalse(Hurry().forgive(0.0))
+        hurry = self.doubted()
+        self.assertTrue(hurry.forgive(6.0))
+        self.assertFalse(hurry.forgive(6.0))
+        self.assertFalse(self.doubted().forgive(5.0 + WINDOW))
+
     def test_refused(self) -> None:
         """
         It ends when it is the node's doing.
@@ -72,6 +82,7 @@ class HurryTests(SynchronousTestCase):
         hurry = self.doubted()
         self.assertTrue(hurry.take(6.0))
         hurry.refused()
+        self.assertFalse(hurry.active)
         self.assertFalse(hurry.take(6.0))
 
     def test_roundTrips(self) -> None:

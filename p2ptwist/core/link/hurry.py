@@ -31,6 +31,7 @@ class Hurry:
         self._until = float("-inf")
         self._left = 0
         self._round = 0
+        self._forgives = False
 
     @property
     def active(self) -> bool:
@@ -39,6 +40,15 @@ class Hurry:
         """
         return self._round > 0
 
+    def forgive(self, now: float) -> bool:
+        """
+        @return: whether a link that was displaced was so by an earlier one of this very peer,
+            perhaps, that was given up in haste.  Once for each doubt.
+        """
+        forgiven = self._forgives and now < self._until
+        self._forgives = False
+        return forgiven
+
     def doubted(self, now: float) -> None:
         """
         Somebody waits for a link that was up.
@@ -46,12 +56,13 @@ class Hurry:
         self._until = now + WINDOW
         self._left = ROUNDS
         self._round = 0
+        self._forgives = True
 
     def refused(self) -> None:
         """
         It is the node, after all.
         """
-        self._left = 0
+        self._left = self._round = 0
 
     def take(self, now: float) -> bool:
         """
