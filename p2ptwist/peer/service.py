@@ -417,6 +417,8 @@ class PeerService(Service):
 
     async def _begin(self, peer: bytes) -> Session:
         link = await self.whenLinked()
+        if not self.running:
+            raise LinkDown("the peer was stopped")
         # Somebody else who waited for a link may have called meanwhile.
         return self._sessions.find(peer) or self._sessions.call(link, self._requireReach(), peer)
 

@@ -147,16 +147,19 @@ class Sessions:
         """
         @return: the session with C{peer} that is ready.
         """
-        return self._current.get(peer)
+        session = self._current.get(peer)
+        # One that is just ending tells its streams before anybody else.
+        return None if session is None or session.over else session
 
     def find(self, peer: bytes) -> Session | None:
         """
         @return: the session with C{peer} that is ready, or else the one that will be.
         """
-        ready = self._current.get(peer)
+        ready = self.current(peer)
         if ready is not None:
             return ready
-        pending = [held.session for held in self._held.values() if held.session.peerKey == peer]
+        sessions = [held.session for held in self._held.values()]
+        pending = [each for each in sessions if each.peerKey == peer and not each.over]
         # This side's own call before the other side's, of which nothing is known yet.
         return max(pending, key=lambda session: session.calling, default=None)
 

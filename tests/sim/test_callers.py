@@ -10,7 +10,7 @@ from typing import Any
 from twisted.internet.defer import Deferred, succeed
 
 from p2ptwist.core.session.control import CloseCode
-from p2ptwist.errors import SessionRefused
+from p2ptwist.errors import LinkDown, SessionRefused
 from p2ptwist.peer.callers import PATIENCE
 from p2ptwist.peer.session import Session
 from p2ptwist.testing import NAT, Link
@@ -129,6 +129,58 @@ class CallerTests(SessionCase):
         self.assertEqual(refusing.exception.word, "replaced")
         self.assertLessEqual(len(calls), 4)
         pairs.close()
+
+    def callAgain(self, pairs: SessionPairs, caller: Caller, callee: Caller) -> list[Deferred[Any]]:
+        """
+        Have a stream, whose protocol calls again as soon as it is lost.
+
+        @return: where that call will be.
+        """
+        again: list[Deferred[Any]] = []
+        talk: Any = pairs.talk(caller, callee)
+        talk.connectionLost = lambda reason: again.append(self.begin(caller, callee))
+        return again
+
+    def test_fromConnectionLost(self) -> None:
+        """
+        Who calls again at the very moment when a stream is lost has a new session.
+        """
+        pairs = self.pairs()
+        here, there = pairs.two()
+        there.echoes()
+        again = self.callAgain(pairs, here, there)
+        pairs.internet.advance(1.0)
+        session = there.peer._sessions.current(here.identity.publicKey)
+        assert session is not None
+        session.close(CloseCode.CLOSED, "enough")
+        pairs.internet.advance(2.0)
+        talk = self.successResultOf(again[0])
+        talk.transport.write(b"hello")
+        pairs.internet.advance(1.0)
+        self.assertEqual(talk.data, b"hello")
+        pairs.close()
+
+    def test_whileItStops(self) -> None:
+        """
+        Who calls again because the peer stops, be it for a call of its own or of the other side's
+        that ended, gets none, and nothing is left behind.
+        """
+        for theirs in (False, True):
+            pairs = self.pairs()
+            here, there = pairs.two()
+            here.echoes()
+            there.echoes()
+            if theirs:
+                self.begin(there, here).addErrback(lambda _: None)
+                pairs.internet.advance(_CALLED)
+                again = [self.begin(here, there)]
+            else:
+                again = self.callAgain(pairs, here, there)
+            pairs.internet.runUntil(here.peer.stopService(), timeout=30.0)
+            self.failureResultOf(again[0], LinkDown)
+            self.assertEqual(len(here.peer._sessions._held), 0)
+            pairs.internet.advance(60.0)
+            pairs.close()
 
     def test_vaguePolicy(self) -> None:
         """
