@@ -16,6 +16,8 @@ from p2ptwist.core.address import HostPort
 from p2ptwist.core.machine import DatagramMachine
 
 EventT = TypeVar("EventT")
+# Seconds after its time at which a timer says that the whole program was held up.
+_LATE = 0.05
 
 
 class Pump(Generic[EventT]):
@@ -24,6 +26,10 @@ class Pump(Generic[EventT]):
 
     Events are delivered from a loop, never from inside a call that is already delivering: a
     call made from inside C{deliver} only queues more for the same loop.
+
+    A program that was held up has timers that are late and datagrams that it has not read yet. So
+    that its own silence is not taken for the other side's, a late timer lets the sockets be read
+    first.
     """
 
     __slots__ = (
@@ -31,6 +37,7 @@ class Pump(Generic[EventT]):
         "_clock",
         "_deliver",
         "_draining",
+        "_letRead",
         "_machine",
         "_send",
         "_stopped",
@@ -56,6 +63,7 @@ class Pump(Generic[EventT]):
         self._deliver = deliver
         self._timer: IDelayedCall | None = None
         self._armedFor = 0.0
+        self._letRead: float | None = None  # the deadline that sockets were read before
         self._draining = False
         self._stopped = False
 
@@ -132,6 +140,11 @@ class Pump(Generic[EventT]):
 
     def _due(self) -> None:
         self._timer = None
+        now = self._clock.seconds()
+        if now > self._armedFor + _LATE and self._letRead != self._armedFor:
+            self._letRead = self._armedFor
+            self._timer = self._clock.callLater(0.0, self._due)
+            return
         # A timer may fire a rounding error early; the machine must see the time it asked for.
-        self._machine.handleTimeout(max(self._clock.seconds(), self._armedFor))
+        self._machine.handleTimeout(max(now, self._armedFor))
         self.drain()

@@ -189,6 +189,34 @@ class PumpTests(SynchronousTestCase):
         self.clock.advance(0)
         self.assertEqual(self.machine.timeouts, [10.0])
 
+    def test_heldUp(self) -> None:
+        """
+        A timer that is late, since the program was held up, lets what has come meanwhile be
+        received first; and then it is not put off again.
+        """
+        self.wants(1.0)
+        self.clock.callLater(1.5, self.pump.receiveDatagram, b"unread", PEER)
+        self.clock.advance(3.0)
+        self.assertEqual(
+            self.log,
+            [(b"re:unread", PEER), "<unread", "unread>", "<timeout 3", "timeout 3>"],
+        )
+        self.assertEqual(self.timers(), [])
+
+    def test_heldUpAgain(self) -> None:
+        """
+        So does the next timer that is late; one that is not is not put off.
+        """
+        self.machine.afterTimeout = 5.0
+        self.wants(1.0)
+        self.clock.callLater(1.01, self.pump.receiveDatagram, b"early", PEER)
+        self.clock.pump([1.02])
+        self.assertEqual(self.log[0], "<timeout 1.02")
+        self.machine.afterTimeout = None
+        self.clock.callLater(5.0, self.pump.receiveDatagram, b"late", PEER)
+        self.clock.advance(9.0)
+        self.assertEqual(self.log[-4:], ["<late", "late>", "<timeout 10.02", "timeout 10.02>"])
+
     def test_earlyTimer(self) -> None:
         """
         A timer that fires a rounding error early gives the machine the time that it asked for.
