@@ -128,9 +128,10 @@ TOGETHER = (
     suite("tests.interop"),
     *STATIC_GATES[1:],
 )
-KERNEL = suiteByModule("tests.kernel", longest=("test_doctor", "test_stun", "test_pairs"))
+KERNEL = suiteByModule("tests.kernel", longest=("test_doctor", "test_portmapping", "test_upnp"))
 # What they assert is how soon something happens, or how much in a second.
 MEASURING = (
+    "tests.kernel.test_fixedlife",
     "tests.kernel.test_hardnats",
     "tests.kernel.test_measures",
     "tests.kernel.test_sessions",
