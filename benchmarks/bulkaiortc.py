@@ -18,7 +18,6 @@ from aiortc import RTCConfiguration, RTCPeerConnection, RTCSessionDescription
 
 from benchmarks.bulkpeers import ECHO, HOST, Meter, say
 
-_PIECE = bytes(16 * 1024)  # what every implementation of data channels takes as one message
 _QUEUED = 256 * 1024  # bytes of bulk that wait in the library
 _PATIENCE = 300.0  # seconds
 
@@ -30,11 +29,13 @@ def take() -> None:
     _run(_take())
 
 
-def give(address: str, octets: int, echoes: int) -> None:
+def give(address: str, octets: int, echoes: int, message: int) -> None:
     """
     Be the side that gives.
+
+    @param message: bytes of each message of the bulk.
     """
-    _run(_give(int(address), octets, echoes))
+    _run(_give(int(address), octets, echoes, message))
 
 
 def _run(coroutine: Coroutine[Any, Any, None]) -> None:
@@ -86,7 +87,7 @@ def _serve(channel: Any) -> None:
     channel.on("message", channel.send if channel.label == "echo" else counted)
 
 
-async def _give(port: int, octets: int, echoes: int) -> None:
+async def _give(port: int, octets: int, echoes: int, message: int) -> None:
     connection = _connection()
     echo, bulk = (connection.createDataChannel(name) for name in ("echo", "bulk"))
     opened = asyncio.Event()
@@ -99,7 +100,7 @@ async def _give(port: int, octets: int, echoes: int) -> None:
     )
     await opened.wait()
     await _echo(echo, echoes)
-    await _bulk(bulk, octets)
+    await _bulk(bulk, octets, bytes(message))
     await connection.close()
 
 
@@ -116,7 +117,7 @@ async def _echo(channel: Any, count: int) -> None:
     say(echo=statistics.median(times))
 
 
-async def _bulk(channel: Any, octets: int) -> None:
+async def _bulk(channel: Any, octets: int, message: bytes) -> None:
     done, low = asyncio.Event(), asyncio.Event()
     channel.on("message", lambda data: done.set())
     channel.on("bufferedamountlow", low.set)
@@ -125,7 +126,7 @@ async def _bulk(channel: Any, octets: int) -> None:
     channel.send(octets.to_bytes(8, "big"))
     left = octets - 8
     while left:
-        piece = _PIECE[:left]
+        piece = message[:left]
         left -= len(piece)
         channel.send(piece)
         if channel.bufferedAmount > _QUEUED:

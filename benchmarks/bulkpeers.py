@@ -441,8 +441,9 @@ def runAiortc(role: str, node: str, *rest: str) -> None:
     if role == "take":
         bulkaiortc.take()
     else:
-        address, megabytes, echoes = rest
-        bulkaiortc.give(address, int(float(megabytes) * 1_000_000), int(echoes))
+        address, megabytes, echoes, message = rest
+        octets = int(float(megabytes) * 1_000_000)
+        bulkaiortc.give(address, octets, int(echoes), int(message))
 
 
 def ownCore(role: str) -> None:

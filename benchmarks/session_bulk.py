@@ -30,8 +30,12 @@ _PATIENCE = 300.0  # seconds that one measurement may take
 GIGABYTE = 1_000_000_000
 # What a session has to show, beside the others of the same run.
 UDP_RATIO, AIOQUIC_RATIO, AIORTC_RATIO, CPU_LIMIT, ECHO_RATIO = 0.9, 10.0, 20.0, 4.0, 2.5
-# What the slow ones get less of, or it would take minutes.
+# Bytes of one message of aiortc's: what every implementation of data channels takes.
+MESSAGE = 16 * 1024
+# What the slow ones get less of, or it would take minutes; and the megabytes that they get at least,
+# or a slow start would be most of what is measured.
 SHARE = {"udp": 1.0, "session": 1.0, "aioquic": 1 / 20, "aiortc": 1 / 100}
+LEAST = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,13 +89,16 @@ def processor(process: Any) -> float:
     return time.clock_gettime(~process.pid << 3 | 2) if sys.platform == "linux" else 0.0
 
 
-def measure(kind: str, node: str, megabytes: float, echoes: int) -> Outcome:
+def measure(kind: str, node: str, megabytes: float, echoes: int, message: int = MESSAGE) -> Outcome:
     """
     Measure once.
+
+    @param message: bytes of each message of aiortc's bulk.
     """
     with running(kind, "take", node) as taker:
         address = said(taker)["address"]
-        with running(kind, "give", node, address, str(megabytes), str(echoes)) as giver:
+        amounts = [str(megabytes), str(echoes), *([str(message)] if kind == "aiortc" else [])]
+        with running(kind, "give", node, address, *amounts) as giver:
             said(giver)
             before = processor(giver) + processor(taker)
             echo = said(giver)["echo"]
@@ -123,6 +130,9 @@ def main() -> int:
     parser.add_argument("--megabytes", type=float, default=1000.0, help="through each stream")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--echoes", type=int, default=5000, help="of 64 bytes, before the bulk")
+    parser.add_argument(
+        "--aiortc-message", type=int, default=MESSAGE, metavar="BYTES", help="each of aiortc's bulk"
+    )
     arguments = parser.parse_args()
     kinds = ["udp", "session"]
     for other in ("aioquic", "aiortc"):
@@ -136,8 +146,10 @@ def main() -> int:
         for _ in range(arguments.rounds):
             for kind in kinds:
                 share = SHARE[kind]
-                megabytes, echoes = arguments.megabytes * share, int(arguments.echoes * share)
-                outcomes[kind].append(measure(kind, address, megabytes, max(100, echoes)))
+                megabytes = max(arguments.megabytes * share, min(LEAST, arguments.megabytes))
+                echoes = int(arguments.echoes * share)
+                one = measure(kind, address, megabytes, max(100, echoes), arguments.aiortc_message)
+                outcomes[kind].append(one)
     return report(outcomes, arguments.megabytes)
 
 
