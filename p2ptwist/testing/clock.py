@@ -29,9 +29,18 @@ INSTANT = 1e-6  # seconds
 _SWEEP_SIZE = 1024
 
 
+_NO_TICKET = 0  # tickets count from 1
+
+
 class TimeStandsStill(P2PError):
     """
     Programs keep each other busy at one instant of virtual time: a loop without any delay.
+    """
+
+
+def _nobody(call: object) -> None:
+    """
+    Is told of calls that nobody waits for.
     """
 
 
@@ -133,6 +142,15 @@ class DelayedCall:
         self._requireActive()
         self._clock.void(self._ticket)
         self._queue(self._time + secondsLater)
+
+    def forget(self) -> None:
+        """
+        Never make this call, as the program that wanted it is no more.  What Python has kept of
+        that may still cancel it, which changes nothing.
+        """
+        self._clock.void(self._ticket)
+        self._ticket = _NO_TICKET
+        self._finished = _nobody
 
     def active(self) -> bool:
         """

@@ -132,8 +132,9 @@ class Host:
         self.kill()
 
     def _forgetCalls(self) -> None:
-        for call in list(self._calls):
-            call.cancel()
+        for call in self._calls:
+            call.forget()
+        self._calls.clear()
 
     @property
     def link(self) -> Wire:

@@ -378,7 +378,9 @@ class EndTests(SynchronousTestCase):
         """
         self.internet.advance(2.5)
         before = self.internet.seconds()
+        call = self.server.callLater(1.0, self.fail, "the program is dead")
         self.server.kill()
+        call.cancel()  # by what Python has kept of it
         self.assertAlmostEqual(self.internet.runUntil(self.lost) - before, 0.020)
         self.internet.advance(5.0)
         self.assertEqual(self.ticks, 2)
