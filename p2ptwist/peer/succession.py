@@ -149,9 +149,6 @@ class Succession:
         Send nothing more on a path, and close it soon.
         """
         self._close()
-        if isinstance(path, TCPPath):
-            path.close("a newer path")
-            return
         self._old = path
         path.receiver = _Drain(self._deliver, self._deliverAll)
         self._retiring = self._clock.callLater(DRAIN, self._close)

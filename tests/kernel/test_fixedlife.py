@@ -44,23 +44,23 @@ class FixedLifeTests(unittest.SynchronousTestCase):
         its third mapping on, as each path is replaced before its mappings are gone.
         """
         pairs = [(near, far) for near, far, _ in _PAIRS.values()]
-        for attempt in range(_TRIES):
+        for _ in range(_TRIES):
             outcomes = dict(zip(_PAIRS, talkAll(pairs, _SECONDS), strict=True))
-            for name, outcome in outcomes.items():
-                self.check(name, outcome)
-            silence = max(outcome.after for outcome in outcomes.values())
-            if silence <= _GAP or attempt == _TRIES - 1:
+            disturbed = [name for name, each in outcomes.items() if _disturbed(name, each)]
+            if not disturbed:
                 break
-        self.assertLessEqual(silence, _GAP, str(outcomes))
+        self.assertEqual(disturbed, [], str(outcomes))
+        for name, outcome in outcomes.items():
+            told = f"{name}: {outcome}"
+            self.assertTrue(outcome.whole, told)
+            assert outcome.life is not None, told
+            self.assertLessEqual(outcome.life, _LIFE[1] + 1.0, told)
 
-    def check(self, name: str, outcome: Outcome) -> None:
-        """
-        See that all came, that the life was found out, and that paths were renewed in time.
-        """
-        told = f"{name}: {outcome}"
-        self.assertTrue(outcome.whole, told)
-        assert outcome.life is not None, told
-        self.assertLessEqual(outcome.life, _LIFE[1] + 1.0, told)
-        self.assertLessEqual(len(outcome.losses), _PAIRS[name][2], told)
-        self.assertGreaterEqual(len(outcome.ages), 2, told)
-        self.assertLess(max(outcome.ages), _LIFE[0], told)
+
+def _disturbed(name: str, outcome: Outcome) -> bool:
+    """
+    @return: whether the session was silent for too long, or lost its path too often, or it was not
+        renewed in time.
+    """
+    inTime = len(outcome.ages) > 1 and max(outcome.ages) < _LIFE[0]
+    return outcome.after > _GAP or len(outcome.losses) > _PAIRS[name][2] or not inTime

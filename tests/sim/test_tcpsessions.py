@@ -137,6 +137,8 @@ class TCPSessionTests(SessionCase):
         pairs.internet.advance(150.0)
         transports = [event.transport for _, event in a.events]
         self.assertEqual((transports[0], transports[-1]), ("tcp", "udp"))
+        for each in (a, b):  # not on the relay between, as the other side may be a bit later
+            self.assertEqual({event.kind for _, event in each.events}, {"direct"})
         talk.transport.write(b"still there?")
         pairs.internet.advance(1.0)
         self.assertEqual(talk.data, b"still there?")
