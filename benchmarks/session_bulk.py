@@ -32,7 +32,7 @@ GIGABYTE = 1_000_000_000
 UDP_RATIO, AIOQUIC_RATIO, AIORTC_RATIO, CPU_LIMIT, ECHO_RATIO = 0.9, 10.0, 20.0, 4.0, 2.5
 # Bytes of one message of aiortc's: what every implementation of data channels takes.
 MESSAGE = 16 * 1024
-# What the slow ones get less of, or it would take minutes; and the megabytes that they get at least,
+# What the slow ones get less of, or it would take minutes; and the megabytes they get at least,
 # or a slow start would be most of what is measured.
 SHARE = {"udp": 1.0, "session": 1.0, "aioquic": 1 / 20, "aiortc": 1 / 100}
 LEAST = 10.0
