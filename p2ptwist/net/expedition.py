@@ -41,6 +41,8 @@ class Expedition:
         @param over: called when the climb has ended, so that the agent may give up.
         """
         self.exhausted = False
+        agent.survey.climbs = True
+        agent.survey.look = self._note
         self._agent = agent
         self._clock = gear.clock
         self._takeFrom = takeFrom
@@ -82,7 +84,7 @@ class Expedition:
             self._note()
             # The two hold each other, and 2.5 kB of every session: not until the garbage collector
             # has its turn.
-            self._climb = None
+            self._climb = self._agent.survey.look = None
 
     def _receive(self, port: DatagramPort, data: bytes, source: HostPort) -> bool:
         try:
@@ -101,3 +103,5 @@ class Expedition:
             self._agent.survey.climbing = self._climb.ladder.active
             self._agent.survey.fired = self._climb.ladder.fired
             self._agent.survey.rung = self._climb.ladder.rung
+            self._agent.survey.climb = self._climb.ladder.outcome
+            self._agent.survey.putOff = self._climb.ladder.putOff

@@ -17,6 +17,7 @@ from zope.interface import implementer
 
 from p2ptwist.core.address import HostPort
 from p2ptwist.core.errors import MalformedDatagram
+from p2ptwist.core.ice.reason import explainTCP
 from p2ptwist.core.ice.signal import decodeSignal
 from p2ptwist.core.ladder.memory import Means
 from p2ptwist.core.session.selector import PathKind, PathSelector, Route
@@ -36,7 +37,6 @@ class Carrier:
     """
     The paths of one session.
 
-    @ivar failure: why the latest attempt to be direct failed; C{None} before one did.
     """
 
     def __init__(
@@ -87,17 +87,23 @@ class Carrier:
         self._watch = PathWatch(clock, self._selector, unanswered, self._check, doubt, repeat)
         self._calling = False
         self._closed = False
+        self._cut = False
         self._udp = UDPSearch(clock, puncher, local, random, signal, self._openedUDP, self._mayLook)
         self._direct: Punch | TCPPath | None = None
         self._succession = Succession(clock, self._udp.renew, deliver, deliverAll)
         self._tcp = TCPSearch(clock, opener, signal, self._openedTCP, self._mayLookBeyondUDP)
+        self._udp.anew = self._tcp.beginAnew
 
     @property
-    def failure(self) -> Exception | None:
+    def reason(self) -> str | None:
         """
-        Why the latest attempt to be direct over UDP failed; C{None} before one did.
+        Why there is no direct path, over UDP and TCP, in words for a person; C{None} while nobody
+        can know.
         """
-        return self._udp.failure
+        over = self._tcp.failure
+        if over is not None:
+            over = explainTCP(over, self._local.behavior, self._udp.remote)
+        return "; ".join(each for each in (self._udp.reason, over) if each) or None
 
     @property
     def kind(self) -> PathKind:
@@ -223,12 +229,16 @@ class Carrier:
         """
         self._selector.relayUp()
         self._watch.relayUp()
+        if self._cut:
+            self._cut = False
+            self._udp.linkChanged()
 
     def relayDown(self) -> None:
         """
         The link carries nothing for the moment.
         """
         self._selector.relayDown()
+        self._cut = True
 
     def close(self, reason: str) -> None:
         """

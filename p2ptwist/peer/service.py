@@ -59,8 +59,8 @@ class PathEvent:
     @ivar remote: the address that a direct path goes to.
     @ivar roundTrip: seconds: of the latest check of a direct path; when it is relayed, or was not
         checked yet, of the latest answer in the session.
-    @ivar reason: while it is relayed, why the latest attempt to be direct over UDP failed; C{None}
-        before one did.
+    @ivar reason: while it is relayed, why no attempt to be direct succeeded, over UDP and TCP;
+        C{None} while nobody can know.
     """
 
     peerID: str
@@ -472,8 +472,7 @@ def _pathOf(session: Session) -> PathEvent:
     kind = session.carrier.kind.value
     direct = session.carrier.direct
     if kind == "relayed" or direct is None:
-        failure = session.carrier.failure
-        reason = None if failure is None else str(failure)
+        reason = session.carrier.reason
         return PathEvent(session.peerID, "relayed", "tcp", None, session.roundTrip(), reason)
     transport = session.carrier.transport
     # A path that the other side checked first is told before a check of this side's is answered.

@@ -24,6 +24,7 @@ BLOCKED_LEAD = (
 )
 # Offers that are answered, a second and at once: so that nobody aims this side's dials at others.
 OFFER_RATE = Rate(0.1, 3.0)
+LEFT = "the other side ended it: "  # what precedes its reason
 # Seconds without another attempt after one that came to nothing; each failure doubles them.
 PAUSE_FIRST = 30.0
 PAUSE_CAP = 1800.0
@@ -34,6 +35,8 @@ class TCPSearch:
     The attempts of one session.
 
     The caller looks; the other side answers.
+
+    @ivar failure: why the latest attempt failed, in words for a person; C{None} before one did.
     """
 
     __slots__ = (
@@ -47,6 +50,7 @@ class TCPSearch:
         "_signal",
         "_timer",
         "_wanted",
+        "failure",
     )
 
     def __init__(
@@ -63,6 +67,7 @@ class TCPSearch:
         @param opened: called with each path.
         @param wanted: whether this side, the caller, looks for one.
         """
+        self.failure: str | None = None
         self._clock = clock
         self._opener = opener
         self._signal = signal
@@ -90,6 +95,16 @@ class TCPSearch:
         """
         if self._timer is not None:
             self._timer.reset(max(0.0, self._notBefore - self._clock.seconds()))
+
+    def beginAnew(self) -> None:
+        """
+        Something is different: what came to nothing before counts no more.
+        """
+        self._pause, self._notBefore = PAUSE_FIRST, 0.0
+        if self._timer is not None:
+            self._timer.reset(min(UDP_LEAD, self._timer.getTime() - self._clock.seconds()))
+        elif self._wanted():
+            self.begin()
 
     def giveUp(self, reason: str) -> None:
         """
@@ -145,9 +160,18 @@ class TCPSearch:
             self._opening = None
         if isinstance(result, TCPPath):
             self._pause = PAUSE_FIRST
+            self.failure = None
             self._opened(result)
         elif result.check(PunchFailed, PeerUnreachable):
+            self.failure = _inWords(result)
             self._notBefore = self._clock.seconds() + self._pause
             self._pause = min(2 * self._pause, PAUSE_CAP)
             if self._wanted():
                 self.begin()
+
+
+def _inWords(failure: Failure) -> str:
+    """
+    @return: why an attempt failed.  Which side gave up first makes no difference to a person.
+    """
+    return failure.getErrorMessage().removeprefix(LEFT)

@@ -8,7 +8,7 @@ a router took a datagram that came too early for its own.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from functools import partial
 from random import Random
 from typing import Protocol
@@ -18,12 +18,13 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from p2ptwist.core.address import HostPort
 from p2ptwist.core.ice.candidate import Candidate
-from p2ptwist.core.ice.signal import Description, Signal
+from p2ptwist.core.ice.signal import Description, MoreCandidates, Signal, encodeSignal
+from p2ptwist.core.ice.survey import Survey
 from p2ptwist.core.ladder.memory import Means, Networks, meansOf
-from p2ptwist.core.nat import NATBehavior
+from p2ptwist.core.nat import UNKNOWN_BEHAVIOR, NATBehavior
 from p2ptwist.core.session.selector import Backoff
 from p2ptwist.core.tokenbucket import Rate, TokenBucket
-from p2ptwist.errors import PortUnusable
+from p2ptwist.errors import PortUnusable, PunchFailed
 from p2ptwist.net.climb import memoryOf
 from p2ptwist.net.freshport import FreshPort, openFresh
 from p2ptwist.net.puncher import Punch, Puncher, isOffer
@@ -32,6 +33,8 @@ from p2ptwist.net.puncher import Punch, Puncher, isOffer
 OFFER_RATE = Rate(0.2, 6.0)  # a second, at once
 # Seconds without a word before an attempt from fresh ports: several round trips, also by satellite.
 FRESH_AFTER = 2.0
+# Attempts at once because something changed: some NATs give other addresses every minute.
+CHANGE_RATE = Rate(1 / 60, 3.0)  # a second, at once
 
 # What begins from fresh ports when a path is looked for again.
 _FROM_FRESH = (Means.FRESH, Means.PREDICTION, Means.SPRAYING)
@@ -61,14 +64,20 @@ class UDPSearch:
     """
     The attempts of one session.
 
-    @ivar failure: why the latest attempt failed; C{None} before one did.
+    @ivar failure: why the attempts failed, so far; C{None} before one did.  Of those between the
+        same networks it is the one that tried most.
+    @ivar remote: what the other side says of its NATs.
+    @ivar anew: called when attempts begin anew because something changed.
     """
 
     __slots__ = (
+        "_answered",
         "_attempt",
         "_backoff",
+        "_changes",
         "_clock",
         "_closed",
+        "_known",
         "_latest",
         "_local",
         "_memory",
@@ -77,10 +86,15 @@ class UDPSearch:
         "_opened",
         "_opening",
         "_puncher",
+        "_session",
         "_signal",
+        "_since",
         "_timer",
+        "_vain",
         "_wanted",
+        "anew",
         "failure",
+        "remote",
     )
 
     def __init__(
@@ -101,7 +115,9 @@ class UDPSearch:
         @param opened: called with each path.
         @param wanted: whether this side, the caller, looks for one.
         """
-        self.failure: Exception | None = None
+        self.failure: PunchFailed | None = None
+        self.remote = UNKNOWN_BEHAVIOR
+        self.anew: Callable[[], object] = lambda: None
         self._clock = clock
         self._puncher = puncher
         self._local = local
@@ -117,6 +133,22 @@ class UDPSearch:
         self._attempt: Punch | None = None
         self._opening: Deferred[FreshPort] | None = None
         self._timer: IDelayedCall | None = None
+        self._since: float | None = None  # when the search began that has found nothing yet
+        self._vain: Networks | None = None  # between which a ladder was climbed in vain
+        self._session: bytes | None = None  # of the latest attempt
+        self._answered = False  # whether the other side offered that
+        self._known: Hashable = None  # what it knew of this side
+        self._changes: TokenBucket | None = None  # made when it is needed: sessions are many
+
+    @property
+    def reason(self) -> str | None:
+        """
+        Why there is no path over UDP, in words for a person; C{None} while nobody can know.
+        """
+        if self.failure is not None:
+            return str(self.failure)
+        climb = None if self._attempt is None else self._attempt.survey.tellClimb()
+        return None if climb is None else f"no direct path yet; {climb}"
 
     def call(self) -> None:
         """
@@ -125,6 +157,7 @@ class UDPSearch:
         self._stopTimer()
         if self._attempt is not None or self._opening is not None or not self._wanted():
             return
+        self._seek()
         # For a ladder as well: the other side must not miss because this side's NAT has forgotten
         # the mapping that its servers told of.
         if self.means in _FROM_FRESH and self._openFresh(self._callFresh):
@@ -152,7 +185,7 @@ class UDPSearch:
         Make an attempt after a while: there is no path any more.
         """
         if self._timer is None and self._attempt is None and not self._closed:
-            self._timer = self._clock.callLater(self._backoff.next(), self._again)
+            self._timer = self._clock.callLater(self._backoff.next(self._seek()), self._again)
 
     def pathLasted(self, seconds: float) -> None:
         """
@@ -173,6 +206,8 @@ class UDPSearch:
         elif isOffer(signal) and mayAnswer and self._mayOffer():
             assert isinstance(signal, Description)
             self._answer(signal)
+        elif isinstance(signal, MoreCandidates) and signal.session == self._session:
+            self._begin()  # the other side has other addresses than in the attempt that failed
 
     def addressesChanged(self) -> None:
         """
@@ -181,6 +216,16 @@ class UDPSearch:
         local = self._local
         if self._attempt is not None and not self._attempt.outlet.fresh:
             self._attempt.addCandidates(local.candidates(), local.complete, local.behavior)
+        known, self._known = self._known, _essenceOf(local)
+        if known is not None and known != self._known and not self._closed:
+            self._ownChange()
+
+    def linkChanged(self) -> None:
+        """
+        The link has come back: this side is in another network, perhaps.
+        """
+        if not self._closed:
+            self._ownChange()
 
     def close(self, reason: str) -> None:
         """
@@ -198,6 +243,7 @@ class UDPSearch:
         return self._offers.take(self._clock.seconds())
 
     def _answer(self, offer: Description) -> None:
+        self._answered = True
         self._replace("a newer attempt")
         if offer.fresh and self._openFresh(lambda fresh: self._answerFresh(offer, fresh)):
             return
@@ -211,6 +257,48 @@ class UDPSearch:
                 climbs=True,
             )
         )
+
+    # What changes.
+
+    def _seek(self) -> float:
+        """
+        @return: seconds for which a path has been looked for.
+        """
+        now = self._clock.seconds()
+        if self._since is None:
+            self._since = now
+        return now - self._since
+
+    def _begin(self) -> None:
+        """
+        Something is different than when attempts came to nothing: make one at once, and then as
+        often as at first.
+        """
+        if self._closed or self._since is None or not self._wanted():
+            return
+        now = self._clock.seconds()
+        if self._changes is None:
+            self._changes = TokenBucket(CHANGE_RATE, now)
+        if self._changes.take(now):
+            self._backoff.restart()
+            self._since = now
+            if self._attempt is None:
+                self.call()
+                self.anew()
+
+    def _ownChange(self) -> None:
+        """
+        This side has other addresses than in the latest attempt, perhaps, or NATs.  Only the caller
+        makes attempts: the other side tells it by more candidates of one that is over.
+        """
+        if not self._answered:
+            self._begin()
+        elif self._attempt is None and self._latest is None and self._session is not None:
+            local = self._local
+            more = MoreCandidates(
+                self._session, 0, local.candidates(), local.complete, local.behavior
+            )
+            self._signal(encodeSignal(more))
 
     # What is remembered of the two networks.
 
@@ -298,6 +386,8 @@ class UDPSearch:
 
     def _try(self, punch: Punch) -> None:
         self._attempt = punch
+        self._session = punch.session
+        self._known = _essenceOf(self._local)
         punch.whenOpen().addCallbacks(self._open, lambda _: None)
         punch.tellOver(partial(self._over, punch))
 
@@ -306,6 +396,7 @@ class UDPSearch:
             self._attempt = None
             self._replace("there is a path")
             self._stopTimer()
+            self.failure = self._since = self._vain = None
             self._networks = punch.survey.networks
             if self._latest is None:
                 self.remember(meansOf(punch.survey.rung, punch.outlet.fresh), punch.remote)
@@ -318,8 +409,9 @@ class UDPSearch:
         if punch is not self._attempt:
             return
         self._attempt = None
-        self.failure = reason if isinstance(reason, Exception) else None
         self._networks = punch.survey.networks
+        self.remote = punch.survey.remote
+        self._note(reason, punch.survey)
         if punch.exhausted and self._latest is None:
             self._memory.failed(self._networks, self._clock.seconds())
         elif punch.outlet.fresh:
@@ -327,6 +419,20 @@ class UDPSearch:
         self._stopTimer()
         if self._wanted():
             self.callLater()
+
+    def _note(self, reason: object, survey: Survey) -> None:
+        """
+        An attempt has failed.  What a ladder found between two networks is not forgotten for an
+        attempt without one.
+        """
+        climbed, first = survey.fired > 0, self.failure is None
+        if survey.putOff and first:
+            self._since = self._clock.seconds()  # it was not all tried yet
+        tells = climbed or not (survey.putOff or self._vain == self._networks)
+        # Other ends, such as by a newer attempt, say nothing of networks.
+        if (first or tells) and isinstance(reason, PunchFailed):
+            self.failure = reason
+            self._vain = self._networks if climbed else None
 
     def _again(self) -> None:
         self._timer = None
@@ -347,3 +453,12 @@ class UDPSearch:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+
+
+def _essenceOf(local: LocalAddresses) -> Hashable:
+    """
+    @return: what makes a difference to whether this side is reached.
+    """
+    behavior = local.behavior
+    nats = (behavior.mapping, behavior.filtering, behavior.allocation)
+    return frozenset(each.address for each in local.candidates()), nats

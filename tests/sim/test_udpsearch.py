@@ -168,7 +168,7 @@ class SearchTests(SynchronousTestCase):
         search = self.spoiled()
         search.caller.port.room = 0
         search.caller.search.call()
-        search.internet.advance(60.0)
+        search.internet.advance(300.0)
         kinds = {offer.fresh for offer in offers(search.caller)}
         self.assertEqual((kinds, len(offers(search.caller)) > 3), ({False}, True))
         search.close()

@@ -368,6 +368,7 @@ class FailureTests(SynchronousTestCase):
         self.assertEqual(
             end.reason,
             "no direct path in 10.0 s: 7 checks to 1 addresses were not answered; "
+            "birthday spraying was not tried, as it is switched off here; "
             "this side's NAT has address-and-port-dependent mapping with "
             "address-and-port-dependent filtering, the other side's has endpoint-independent "
             "mapping with address-and-port-dependent filtering; this side's NAT uses another port "

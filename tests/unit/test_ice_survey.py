@@ -12,7 +12,8 @@ from p2ptwist.core.ice.check import Credentials
 from p2ptwist.core.ice.checklist import QUICK_GAPS
 from p2ptwist.core.ice.events import EndKind, PathOpened, SessionEnded
 from p2ptwist.core.ice.generation import LIMIT, PATIENCE, PROOF_TIME
-from p2ptwist.core.ice.signal import Description, SignalType
+from p2ptwist.core.ice.reason import explainFailure
+from p2ptwist.core.ice.signal import Description, Goodbye, SignalType
 from p2ptwist.core.ladder.message import Busy
 from p2ptwist.core.nat import NATBehavior, NATMapping, PortAllocation
 from p2ptwist.core.stun.message import decode
@@ -176,8 +177,16 @@ class SurveyTests(SynchronousTestCase):
         peer = Peer()
         peer.describe(hostCandidates(B))
         survey = peer.agent.survey
-        survey.fired, survey.climbing = 77, True
-        self.assertIn("nor were 77 to foretold and random ports", survey.explain(3.0))
+        survey.climb, survey.climbs, survey.climbing = "it found nothing", True, True
+        self.assertNotIn("it found nothing", survey.explain(3.0))  # as UDP does not get out at all
+        self.assertEqual(survey.blocked, (True, True))
+        peer.agent.setBehavior(STEADY)
+        self.assertEqual(survey.blocked, (False, True))
+        self.assertIn("blocked on the other side", survey.explain(3.0))
+        peer.more([reflexive("8.8.8.8", 4004)])
+        self.assertIn("; it found nothing; this side's NAT has", survey.explain(3.0))
+        survey.look = lambda: setattr(survey, "climb", "it is under way")
+        self.assertEqual(survey.tellClimb(), "it is under way")
         peer.step(100.0)
         self.assertEqual(peer.events, [])
         survey.climbing = False
@@ -186,6 +195,20 @@ class SurveyTests(SynchronousTestCase):
         ended = peer.poll() or peer.events
         assert isinstance(ended[0], SessionEnded)
         self.assertIs(ended[0].kind, EndKind.FAILED)
+
+    def test_othersGoodbye(self) -> None:
+        """
+        A side that gave up says why by its own names: here that is told by this side's.
+        """
+        peer = Peer()
+        survey = peer.agent.survey
+        vain = Goodbye(peer.agent.session, explainFailure(1.0, 2, 3, SYMMETRIC, STEADY))
+        refusal = Goodbye(peer.agent.session, "not today")
+        self.assertIs(survey.read(vain, 1.0)[0], EndKind.LEFT)
+        peer.describe()
+        self.assertEqual(survey.read(vain, 1.0), (EndKind.FAILED, survey.explain(1.0)))
+        expected = (EndKind.LEFT, "the other side ended it: not today")
+        self.assertEqual(survey.read(refusal, 1.0), expected)
 
     def test_foundLate(self) -> None:
         """

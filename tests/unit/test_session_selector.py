@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from p2ptwist.core.session.selector import Backoff, PathKind, PathSelector, Route
+from p2ptwist.core.session.selector import PATIENCE, Backoff, PathKind, PathSelector, Route
 
 DIRECT, RELAYED = PathKind.DIRECT, PathKind.RELAYED
 
@@ -349,15 +349,26 @@ class BackoffTests(SynchronousTestCase):
         for seed in range(50):
             backoff = Backoff(Random(seed))
             for most in longest:
-                self.assertTrue(most / 2 <= backoff.next() <= most)
+                self.assertTrue(most / 2 <= backoff.next(0.0) <= most)
             for _ in range(2000):
-                self.assertTrue(30.0 <= backoff.next() <= 60.0)
+                self.assertTrue(30.0 <= backoff.next(0.0) <= 60.0)
+
+    def test_rare(self) -> None:
+        """
+        What is sought in vain for 20 s is tried seldom; something new makes it often again.
+        """
+        backoff = Backoff(Random(1))
+        for _ in range(2):
+            self.assertLessEqual(backoff.next(PATIENCE - 0.1), 2.0)
+            for most in (60.0, 120.0, 240.0, 300.0, 300.0):
+                self.assertTrue(most / 2 <= backoff.next(PATIENCE) <= most)
+            backoff.restart()
 
     def test_jitter(self) -> None:
         """
         Sessions that one cut ended do not come back together.
         """
-        waits = {round(Backoff(Random(seed)).next(), 2) for seed in range(200)}
+        waits = {round(Backoff(Random(seed)).next(0.0), 2) for seed in range(200)}
         self.assertGreater(len(waits), 40)
 
     def test_steady(self) -> None:
@@ -366,8 +377,8 @@ class BackoffTests(SynchronousTestCase):
         """
         backoff = Backoff(Random(1))
         for _ in range(5):
-            backoff.next()
+            backoff.next(0.0)
         backoff.pathLasted(29.9)
-        self.assertGreaterEqual(backoff.next(), 16.0)
+        self.assertGreaterEqual(backoff.next(0.0), 16.0)
         backoff.pathLasted(30.0)
-        self.assertLessEqual(backoff.next(), 1.0)
+        self.assertLessEqual(backoff.next(0.0), 1.0)

@@ -179,7 +179,7 @@ class Agent:
             return
         self._now = now
         if isinstance(signal, Goodbye):
-            self._end(EndKind.LEFT, f"the other side ended it: {signal.reason}")
+            self._end(*self.survey.read(signal, now - self._started))
         elif isinstance(signal, MoreCandidates):
             self._lineage.learnCandidates(signal, now)
         elif isinstance(signal, Description):

@@ -4,16 +4,18 @@ What a ladder (L{p2ptwist.core.ladder}) asks an agent for.
 
 from __future__ import annotations
 
-from collections.abc import Set
+from collections.abc import Callable, Iterable, Set
 
 from p2ptwist.core.address import HostPort, isIPv6
 from p2ptwist.core.ice.candidate import Candidate, CandidateType, isInner, isLoopback
 from p2ptwist.core.ice.conversation import Conversation
+from p2ptwist.core.ice.events import EndKind
 from p2ptwist.core.ice.lineage import Lineage
 from p2ptwist.core.ice.localside import LocalSide
-from p2ptwist.core.ice.reason import explainEnd
+from p2ptwist.core.ice.reason import VAIN, explainFailure, explainSilence
+from p2ptwist.core.ice.signal import Goodbye
 from p2ptwist.core.ladder.memory import Networks, networksOf
-from p2ptwist.core.ladder.posture import Posture, Rung, postureOf
+from p2ptwist.core.ladder.posture import Posture, Rung, postureOf, rungs
 from p2ptwist.core.nat import NATBehavior
 
 
@@ -22,15 +24,34 @@ class Survey:
     What both sides have said, and checks that stand in no checklist.
 
     @ivar climbing: whether a ladder is at work, so that the agent is not to give up.
+    @ivar climbs: whether there is a ladder.
+    @ivar look: has the ladder say anew how far it is; C{None} while it does not climb.
+    @ivar climb: what has come of it, in words for a person; C{None} for nothing to tell.
     @ivar fired: how many checks the ladder has sent.
+    @ivar putOff: whether it waits for another one of the two programs.
     @ivar rung: where the ladder sent the last of them; C{None} before that.
     """
 
-    __slots__ = ("_conversation", "_lineage", "_localSide", "climbing", "fired", "rung")
+    __slots__ = (
+        "_conversation",
+        "_lineage",
+        "_localSide",
+        "climb",
+        "climbing",
+        "climbs",
+        "fired",
+        "look",
+        "putOff",
+        "rung",
+    )
 
     def __init__(self, localSide: LocalSide, lineage: Lineage, conversation: Conversation) -> None:
         self.climbing = False
+        self.climbs = False
+        self.look: Callable[[], object] | None = None
+        self.climb: str | None = None
         self.fired = 0
+        self.putOff = False
         self.rung: Rung | None = None
         self._localSide = localSide
         self._lineage = lineage
@@ -116,7 +137,55 @@ class Survey:
         @param seconds: how long a path was looked for in vain.
         @return: why there is none, in words for a person.
         """
-        return explainEnd(self._lineage.current, self.local, seconds, self.fired)
+        generation = self._lineage.current
+        if generation.remote is None:
+            return explainSilence(seconds)
+        checklist = generation.checklist
+        return explainFailure(
+            seconds,
+            checklist.sent,
+            len(checklist),
+            self.local,
+            self.remote,
+            self.tellClimb(),
+            self.blocked,
+        )
+
+    def read(self, goodbye: Goodbye, seconds: float) -> tuple[EndKind, str]:
+        """
+        The other side has ended the session before there was a path.
+
+        @param seconds: how long a path was looked for.
+        @return: what that means.  If it has found nothing in the end, this side has not either, and
+            knows best what that is called from here.
+        """
+        if goodbye.reason.startswith(VAIN) and self._lineage.current.remote is not None:
+            return EndKind.FAILED, self.explain(seconds)
+        return EndKind.LEFT, f"the other side ended it: {goodbye.reason}"
+
+    @property
+    def blocked(self) -> tuple[bool, bool]:
+        """
+        Whether UDP seems to be blocked on this side, and on the other: all was gathered, but no
+        STUN server has told an address, or what the NATs do.
+        """
+        generation = self._lineage.current
+        remote = [pair.remote for pair in generation.checklist]
+        return (
+            self._localSide.complete and _isUnseen(self.local, self._localSide),
+            generation.remoteComplete and _isUnseen(self.remote, remote),
+        )
+
+    def tellClimb(self) -> str | None:
+        """
+        @return: what has come of the ladder, in words for a person; C{None} for nothing to tell.
+        """
+        if self.look is not None:
+            self.look()
+        available = rungs(self.local, self.remote)
+        if self.climbs or not available:
+            return self.climb
+        return f"{available[-1].value} was not tried, as it is switched off here"
 
     def check(self) -> bytes | None:
         """
@@ -142,3 +211,8 @@ def _isOuterHost(candidate: Candidate) -> bool:
     host = candidate.address[0]
     own = candidate.type is CandidateType.HOST and not isIPv6(host)
     return own and not isInner(host) and not isLoopback(host)
+
+
+def _isUnseen(behavior: NATBehavior, candidates: Iterable[Candidate]) -> bool:
+    seen = any(each.type is CandidateType.SERVER_REFLEXIVE for each in candidates)
+    return behavior.mapping is None and not seen

@@ -26,7 +26,7 @@ from p2ptwist.core.address import HostPort
 from p2ptwist.core.ladder.action import Action
 from p2ptwist.core.ladder.budget import Budget
 from p2ptwist.core.ladder.ground import Ground
-from p2ptwist.core.ladder.memory import Means, Networks, PairMemory, networksOf
+from p2ptwist.core.ladder.memory import CLIMB_PAUSE, Means, Networks, PairMemory, networksOf
 from p2ptwist.core.ladder.message import LadderMessage
 from p2ptwist.core.ladder.posture import (
     PREDICTION_ROUNDS,
@@ -68,6 +68,7 @@ class Ladder:
         @param memory: of the process.
         """
         self._controlling = controlling
+        self._paused = False
         self._memory = memory
         self._ground = Ground(session, budget, random)
         self._proposer: Proposer | None = None
@@ -86,6 +87,38 @@ class Ladder:
         The rung that is or was climbed last; C{None} when no check was sent.
         """
         return self._ground.rung if self._ground.fired else None
+
+    @property
+    def outcome(self) -> str | None:
+        """
+        What has come of it, in words for a person; C{None} when there is nothing to tell yet.
+        """
+        ground, proposer = self._ground, self._proposer
+        rung = ground.rung or ground.rungAt(PREDICTION_ROUNDS)
+        if rung is None:
+            return None
+        if ground.fired:
+            return f"{rung.value} sent {ground.fired} checks, and none found the other side"
+        if self._paused:
+            return (
+                f"{rung.value} came to nothing between these networks before, and is tried again "
+                f"{CLIMB_PAUSE / 60:.0f} minutes after that"
+            )
+        if self.putOff:
+            return (
+                f"{rung.value} is put off, as one of the two programs does it for another session, "
+                "or has just done so"
+            )
+        if proposer is not None and proposer.proposed:
+            return f"{rung.value} was not tried, as the other side did not take part in it"
+        return None
+
+    @property
+    def putOff(self) -> bool:
+        """
+        Whether nothing was sent yet, because one of the two programs is busy with another ladder.
+        """
+        return self._proposer is not None and self._proposer.waits and not self._ground.fired
 
     @property
     def active(self) -> bool:
@@ -117,7 +150,8 @@ class Ladder:
         ground.remote, ground.remoteHosts = remote, remoteHosts
         if self._proposer is not None or address is None or ground.over:
             return
-        if begins(local, remote, self._controlling) and self._memory.mayClimb(self.networks, now):
+        self._paused = not self._memory.mayClimb(self.networks, now)
+        if begins(local, remote, self._controlling) and not self._paused:
             before = self._memory.recall(self.networks)
             patient = _mayMeet(local, remote) and before not in _RUNGS
             skips = before is Means.SPRAYING and len(rungs(local, remote)) > 1

@@ -42,7 +42,22 @@ class Proposer:
         self._due = startAt
         self._end = startAt + TIME_LIMIT
         self._busy = 0
+        self._proposed = False
         self._target: HostPort | None = None
+
+    @property
+    def waits(self) -> bool:
+        """
+        Whether one of the two sides is busy, or was until the end.
+        """
+        return self._busy > 0
+
+    @property
+    def proposed(self) -> bool:
+        """
+        Whether anything was proposed to the other side.
+        """
+        return self._proposed
 
     def receive(self, message: Stand | Busy, now: float) -> None:
         """
@@ -114,6 +129,7 @@ class Proposer:
 
     def _propose(self, posture: Posture, address: HostPort, now: float) -> None:
         self._step = _Step.PROPOSED
+        self._proposed = True
         self._due = now + REPLY_LIMIT
         self._ground.stand(self._round, posture, address, reply=False)
 

@@ -31,7 +31,12 @@ DOUBT_LEAST = 0.1  # seconds
 DOUBT_ROUND_TRIPS = 1.25  # one for the answer, a quarter for its variation
 DOUBT_MARGIN = 0.025  # seconds that QUIC may hold back an acknowledgement; RFC 9000 section 18.2
 PUNCH_FIRST = 1.0  # seconds before the first attempt to be direct again
-PUNCH_CAP = 60.0  # seconds; some 25 checks and a few signals each time cost nothing noticeable
+PUNCH_CAP = 60.0  # seconds between those for paths that open, but do not last
+# Seconds without any path after which attempts become rare: what did not work by then will not work
+# before something changes.
+PATIENCE = 20.0
+RARE_FIRST = 60.0  # seconds before the first rare attempt: a router that restarts is up by then
+RARE_CAP = 300.0  # seconds; some 25 checks in so long are nothing
 STEADY_AFTER = 30.0  # seconds; a path that lasted as long proves that the trouble is over
 
 
@@ -267,6 +272,7 @@ class Backoff:
     __slots__ = (
         "_attempts",
         "_jitter",
+        "_rare",
     )
 
     def __init__(self, jitter: Random) -> None:
@@ -274,20 +280,31 @@ class Backoff:
         @param jitter: spreads the sessions that one cut ended.
         """
         self._jitter = jitter
-        self._attempts = 0
+        self._attempts = self._rare = 0
+
+    def restart(self) -> None:
+        """
+        Something is different: start the row anew.
+        """
+        self._attempts = self._rare = 0
 
     def pathLasted(self, seconds: float) -> None:
         """
         A direct path has ended that was open for so long.
         """
         if seconds >= STEADY_AFTER:
-            self._attempts = 0
+            self.restart()
 
-    def next(self) -> float:
+    def next(self, sought: float) -> float:
         """
+        @param sought: seconds for which a path was looked for in vain.
         @return: seconds to wait before the next attempt: between a half and the whole of 1, 2, 4,
-            … 60.
+            … 60 at first, and of 60, 120, 240, 300 after 20 s.
         """
-        longest = min(PUNCH_FIRST * 2.0 ** min(self._attempts, 6), PUNCH_CAP)
-        self._attempts += 1
+        if sought < PATIENCE:
+            longest = min(PUNCH_FIRST * 2.0 ** min(self._attempts, 6), PUNCH_CAP)
+            self._attempts += 1
+        else:
+            longest = min(RARE_FIRST * 2.0 ** min(self._rare, 3), RARE_CAP)
+            self._rare += 1
         return self._jitter.uniform(longest / 2, longest)
