@@ -14,6 +14,7 @@ from functools import cache, lru_cache
 from typing import Any
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from qh3.quic import events
@@ -365,7 +366,7 @@ class QUIC:
             return b""
         try:
             key = x509.load_der_x509_certificate(certificate.public_bytes()).public_key()
-        except (ValueError, x509.InvalidVersion):
+        except (ValueError, x509.InvalidVersion, UnsupportedAlgorithm):
             return b""
         if not isinstance(key, Ed25519PublicKey):
             return b""
