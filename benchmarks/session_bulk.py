@@ -5,9 +5,10 @@ C{python benchmarks/session_bulk.py}: two processes on loopback for each; rounds
 alternate.  The session's peers meet at a rendezvous node, and are measured on the direct path.
 Plain UDP is what C{listenUDP} makes, with datagrams of 1,200 bytes and a window that keeps most of
 them from being lost.  aioquic is driven by Twisted as well; a data channel of aiortc by asyncio, as
-it is meant to be.  Who is not installed is left out (C{pip install p2ptwist[benchmarks]}).  CPU
-seconds are those of each process while the bytes moved; each side has a core of its own, where
-there are two.  An echo is of 64 bytes; its CPU time is that of both processes together.
+it is meant to be, with messages of 1,200 bytes and of 16 KiB.  Who is not installed is left out
+(C{pip install p2ptwist[benchmarks]}).  CPU seconds are those of each process while the bytes moved;
+each side has a core of its own, where there are two.  An echo is of 64 bytes; its CPU time is that
+of both processes together.
 """
 
 from __future__ import annotations
@@ -30,11 +31,12 @@ _PATIENCE = 300.0  # seconds that one measurement may take
 GIGABYTE = 1_000_000_000
 # What a session has to show, beside the others of the same run.
 UDP_RATIO, AIOQUIC_RATIO, AIORTC_RATIO, CPU_LIMIT, ECHO_RATIO = 0.9, 10.0, 20.0, 4.0, 2.5
-# Bytes of one message of aiortc's: what every implementation of data channels takes.
-MESSAGE = 16 * 1024
+# What is measured of aiortc, by bytes of a message: as many as the others' datagrams have, and what
+# every implementation of data channels takes, which costs it least.
+MESSAGES = {"aiortc": 1200, "aiortc 16K": 16 * 1024}
 # What the slow ones get less of, or it would take minutes; and the megabytes they get at least,
 # or a slow start would be most of what is measured.
-SHARE = {"udp": 1.0, "session": 1.0, "aioquic": 1 / 20, "aiortc": 1 / 100}
+SHARE = {"udp": 1.0, "session": 1.0, "aioquic": 1 / 20, **dict.fromkeys(MESSAGES, 1 / 100)}
 LEAST = 10.0
 
 
@@ -89,16 +91,15 @@ def processor(process: Any) -> float:
     return time.clock_gettime(~process.pid << 3 | 2) if sys.platform == "linux" else 0.0
 
 
-def measure(kind: str, node: str, megabytes: float, echoes: int, message: int = MESSAGE) -> Outcome:
+def measure(name: str, node: str, megabytes: float, echoes: int) -> Outcome:
     """
     Measure once.
-
-    @param message: bytes of each message of aiortc's bulk.
     """
+    kind = name.split()[0]
     with running(kind, "take", node) as taker:
         address = said(taker)["address"]
-        amounts = [str(megabytes), str(echoes), *([str(message)] if kind == "aiortc" else [])]
-        with running(kind, "give", node, address, *amounts) as giver:
+        amounts = [megabytes, echoes, *([MESSAGES[name]] if name in MESSAGES else [])]
+        with running(kind, "give", node, address, *map(str, amounts)) as giver:
             said(giver)
             before = processor(giver) + processor(taker)
             echo = said(giver)["echo"]
@@ -130,16 +131,13 @@ def main() -> int:
     parser.add_argument("--megabytes", type=float, default=1000.0, help="through each stream")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--echoes", type=int, default=5000, help="of 64 bytes, before the bulk")
-    parser.add_argument(
-        "--aiortc-message", type=int, default=MESSAGE, metavar="BYTES", help="each of aiortc's bulk"
-    )
     arguments = parser.parse_args()
     kinds = ["udp", "session"]
-    for other in ("aioquic", "aiortc"):
+    for other, names in (("aioquic", ["aioquic"]), ("aiortc", [*MESSAGES])):
         if importlib.util.find_spec(other) is None:
             print(f"{other} is not installed, and left out: pip install p2ptwist[benchmarks]")
         else:
-            kinds.append(other)
+            kinds += names
     outcomes: dict[str, list[Outcome]] = {kind: [] for kind in kinds}
     with running("node") as node:
         address = said(node)["address"]
@@ -148,8 +146,7 @@ def main() -> int:
                 share = SHARE[kind]
                 megabytes = max(arguments.megabytes * share, min(LEAST, arguments.megabytes))
                 echoes = int(arguments.echoes * share)
-                one = measure(kind, address, megabytes, max(100, echoes), arguments.aiortc_message)
-                outcomes[kind].append(one)
+                outcomes[kind].append(measure(kind, address, megabytes, max(100, echoes)))
     return report(outcomes, arguments.megabytes)
 
 
@@ -162,14 +159,14 @@ def report(outcomes: dict[str, list[Outcome]], megabytes: float) -> int:
     rounds = len(outcomes["udp"])
     print(f"{megabytes:g} MB one way on loopback, medians of {rounds} interleaved rounds")
     print(
-        f"{'':10}{'MB/s':>8}{'CPU s/GB sender':>18}{'receiver':>10}{'echo us':>10}{'CPU us':>8}"
+        f"{'':11}{'MB/s':>8}{'CPU s/GB sender':>18}{'receiver':>10}{'echo us':>10}{'CPU us':>8}"
         f"{'MB/s by round':>20}"
     )
     medians = {kind: median(each) for kind, each in outcomes.items()}
     for kind, each in medians.items():
         rates = " ".join(f"{outcome.rate:.0f}" for outcome in outcomes[kind])
         print(
-            f"{kind:10}{each.rate:8.0f}{each.giving:18.2f}{each.taking:10.2f}"
+            f"{kind:11}{each.rate:8.0f}{each.giving:18.2f}{each.taking:10.2f}"
             f"{each.echo * 1e6:10.1f}{each.echoCPU * 1e6:8.1f}  {rates}"
         )
     session, udp = medians["session"], medians["udp"]
@@ -185,6 +182,9 @@ def report(outcomes: dict[str, list[Outcome]], megabytes: float) -> int:
         sign = ">=" if atLeast else "<="
         met = value >= goal if atLeast else value <= goal
         print(f"session: {value:6.2f} {what:26} {sign} {goal:g}  {'yes' if met else 'NO'}")
+    if "aiortc 16K" in outcomes:
+        ratio = paired(outcomes, "aiortc 16K", "rate")
+        print(f"session: {ratio:6.2f} of aiortc's speed with messages of 16 KiB")
     if udp.echoCPU:
         ratio = paired(outcomes, "udp", "echoCPU")
         print(f"session: {ratio:6.2f} of plain UDP's CPU time for an echo")
