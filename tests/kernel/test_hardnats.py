@@ -7,13 +7,16 @@ L{benchmarks.matrix} tries many more.
 
 from __future__ import annotations
 
+import math
 import time
+from collections import Counter
 from dataclasses import dataclass
 
 from twisted.trial import unittest
 
 from p2ptwist.core.ladder.budget import SECOND_LIMIT
 from tests.hardpairs import HOME, RANDOM, ROWS, Pair
+from tests.kernel.lab.capture import Capture, mostWithin
 from tests.kernel.lab.hardpairs import LIMIT, Meeting, Try, tryAll
 from tests.kernel.lab.laboratory import Laboratory
 from tests.kernel.lab.once import once
@@ -38,6 +41,11 @@ _RELAYED, _OVER_TCP = "two random", ("two random, steady TCP", "no UDP at all, a
 _NAMES = (*_PREDICTED, *_SPRAYED, *_PLAIN, *_ACCEPTING, _RELAYED, *_OVER_TCP)
 # Seconds after the end of a ladder in which sessions look again by ordinary checks.
 _AFTER = 10
+_END = round(LIMIT) + _AFTER
+# Seconds in which what is allowed in one second may leave, and no more: by the clock of the program
+# it is one, and the first packet of a burst may be later on its way than the next burst's.
+_AT_ONCE = 0.9
+_TRIES = 3
 _SILENCE = 5  # packets a second from site to site that are no more than a few ordinary checks
 
 
@@ -138,22 +146,44 @@ class _Apart:
     """
     What came of a session between sites that hear nothing of each other.
 
-    @ivar crossed: for each second from the call on, the packets from the caller's site to the other
-        and back.
+    @ivar sent: when a packet left each site for the other one, in seconds from the call on.
     @ivar watched: whom both hosts sent to.
     @ivar allowed: whom each may send to.
     """
 
-    crossed: list[tuple[int, int]]
+    sent: tuple[list[float], list[float]]
     watched: tuple[set[str], set[str]]
     allowed: tuple[set[str], set[str]]
+
+    @property
+    def most(self) -> tuple[int, int]:
+        """
+        The most that left each site at once.
+        """
+        near, far = (mostWithin(times, _AT_ONCE) for times in self.sent)
+        return near, far
+
+    def seconds(self, since: int) -> list[int]:
+        """
+        @return: for each second from C{since} on, how many left the site that sent more.
+        """
+        counts = [Counter(map(math.floor, times)) for times in self.sent]
+        return [max(each[second] for each in counts) for second in range(since, _END)]
 
 
 @once
 def _apart() -> _Apart:
     """
-    @return: what every strategy did in vain.
+    @return: what every strategy did in vain, once more when a program was held up while it sent.
     """
+    for _ in range(_TRIES):
+        outcome = _tryApart()
+        if max(outcome.most) <= SECOND_LIMIT:
+            break
+    return outcome
+
+
+def _tryApart() -> _Apart:
     with Laboratory() as laboratory:
         node = laboratory.publicHost("node")
         startNode(node)
@@ -163,26 +193,18 @@ def _apart() -> _Apart:
         meeting.listen(address)
         meeting.join(address)
         meeting.watch()
-        meeting.call()
-        near, far = meeting.near, meeting.far
-        crossed = []
-        before, since = laboratory.counts().packets, time.monotonic()
-        for second in range(1, round(LIMIT) + _AFTER + 1):
-            time.sleep(max(0.0, since + second - time.monotonic()))
-            after = laboratory.counts().packets
-            crossed.append(
-                (
-                    after[near.port][far.port] - before[near.port][far.port],
-                    after[far.port][near.port] - before[far.port][near.port],
-                )
-            )
-            before = after
         here, there = meeting.routers
+        captures = Capture(here, there), Capture(there, here)
+        meeting.call()
+        since = time.time()
+        time.sleep(_END)
+        sent = [[at - since for at in capture.end()] for capture in captures]
+        near, far = meeting.near, meeting.far
         # The node, the own router and where UPnP asks for one, the own outer address, and the
         # other side's candidates.
         allowed = {*node.addresses[:2], "239.255.255.250", here.external, there.external}
         return _Apart(
-            crossed,
+            (sent[0], sent[1]),
             meeting.watched(),
             (
                 allowed | {_gateway(near.addresses[0]), far.addresses[0]},
@@ -210,18 +232,21 @@ class ModestyTests(unittest.SynchronousTestCase):
 
     def test_rate(self) -> None:
         """
-        The sprays are there, and slow.
+        The sprays are there, and slow.  A machine that is busy with something else may hold a
+        program up between its look at the clock and the packet, so that two seconds' worth leaves
+        in one: then all is tried once more, up to three times.  What leaves in the whole time has
+        no such excuse.
         """
-        for side in zip(*_apart().crossed, strict=True):
-            self.assertGreater(max(side), SECOND_LIMIT / 2)
-            # What a second has on this clock may be a little more on that of the process, and
-            # ordinary checks go on beside it.
-            self.assertLess(max(side), 1.5 * SECOND_LIMIT)
+        outcome = _apart()
+        for most, times in zip(outcome.most, outcome.sent, strict=True):
+            self.assertGreater(most, SECOND_LIMIT / 2)
+            self.assertLessEqual(most, SECOND_LIMIT)
+            self.assertLessEqual(len(times), SECOND_LIMIT * LIMIT)
 
     def test_quiet(self) -> None:
         """
         After twenty seconds there are just a few ordinary checks now and then.
         """
-        after = [max(each) for each in _apart().crossed[round(LIMIT) + 1 :]]
+        after = _apart().seconds(since=round(LIMIT) + 1)
         self.assertLess(max(after), 2 * _SILENCE, after)
         self.assertLess(sum(after), _SILENCE * len(after) / 2, after)

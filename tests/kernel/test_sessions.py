@@ -14,7 +14,6 @@ from typing import Any
 
 from twisted.trial import unittest
 
-from tests.kernel.lab.once import once
 from tests.kernel.lab.peers import CALL, START
 from tests.kernel.lab.process import Program
 from tests.kernel.lab.streams import CHANGES, Streams, longestGap, streams, waitForWord
@@ -133,10 +132,15 @@ class NodeTests(unittest.SynchronousTestCase):
 
     def test_direct(self) -> None:
         """
-        A direct stream does not notice.
+        A direct stream does not notice: on neither side is there a longer silence than a second.
+        A machine that is busy with something else may make one of its own: then it is tried once
+        more, up to three times.  What is lost has no such excuse.
         """
-        gap, whole = _direct()
-        self.assertTrue(whole)
+        for _ in range(_TRIES):
+            gap, whole = _direct()
+            self.assertTrue(whole)
+            if gap <= _GAP:
+                break
         self.assertLessEqual(gap, _GAP)
 
     def test_relayed(self) -> None:
@@ -148,7 +152,6 @@ class NodeTests(unittest.SynchronousTestCase):
         self.assertLessEqual(pause, _BACK)
 
 
-@once
 def _direct() -> tuple[float, bool]:
     with streams() as peers:
         at, _, (here, there) = _restarted(peers, "direct")
@@ -156,7 +159,6 @@ def _direct() -> tuple[float, bool]:
     return max(gaps), here["count"] == there["count"] == _RESTARTED
 
 
-@once
 def _relayed() -> tuple[float, bool]:
     with streams(udp=False) as peers:
         _, back, (here, there) = _restarted(peers, "relayed")
