@@ -8,7 +8,7 @@ a router took a datagram that came too early for its own.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable
 from functools import partial
 from random import Random
 from typing import Protocol
@@ -137,7 +137,7 @@ class UDPSearch:
         self._vain: Networks | None = None  # between which a ladder was climbed in vain
         self._session: bytes | None = None  # of the latest attempt
         self._answered = False  # whether the other side offered that
-        self._known: Hashable = None  # what it knew of this side
+        self._known: int | None = None  # what it knew of this side: a digest
         self._changes: TokenBucket | None = None  # made when it is needed: sessions are many
 
     @property
@@ -411,7 +411,8 @@ class UDPSearch:
         self._attempt = None
         self._networks = punch.survey.networks
         self.remote = punch.survey.remote
-        self._note(reason, punch.survey)
+        if self._latest is None:  # what renews a path in vain says nothing of searches
+            self._note(reason, punch.survey)
         if punch.exhausted and self._latest is None:
             self._memory.failed(self._networks, self._clock.seconds())
         elif punch.outlet.fresh:
@@ -455,10 +456,11 @@ class UDPSearch:
             self._timer = None
 
 
-def _essenceOf(local: LocalAddresses) -> Hashable:
+def _essenceOf(local: LocalAddresses) -> int:
     """
-    @return: what makes a difference to whether this side is reached.
+    @return: a digest of what makes a difference to whether this side is reached: a number, as
+        sessions are many.
     """
     behavior = local.behavior
     nats = (behavior.mapping, behavior.filtering, behavior.allocation)
-    return frozenset(each.address for each in local.candidates()), nats
+    return hash((frozenset(each.address for each in local.candidates()), nats))

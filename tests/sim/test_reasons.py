@@ -311,3 +311,28 @@ class QuietTests(RelayedCase):
         pairs.internet.advance(10.0)
         self.assertIn("udp", begun)
         pairs.close()
+
+    def test_renewed(self) -> None:
+        """
+        An attempt to renew a path, whose ladder is put off and which comes to nothing, is no part
+        of the search after that path: its first attempt is made at once, and nothing is said of
+        why there was none before.
+        """
+        pairs, alice, bob = self.relayed(HOME, RANDOM)
+        self.call(pairs, alice, bob)
+        pairs.internet.advance(40.0)
+        (held,) = alice.peer._sessions._held.values()
+        carrier = held.session.carrier
+        budget, other = budgetOf(alice.host), object()
+        budget.beginSpray(other, pairs.internet.seconds())
+        budget.endSpray(other, pairs.internet.seconds())
+        carrier._udp.renew()
+        pairs.internet.advance(60.0)
+        self.assertEqual(carrier.kind, "direct")
+        begun = self.attempts(alice)
+        assert carrier.direct is not None
+        carrier.direct.close()
+        self.assertEqual(self.why(alice, bob), "")
+        pairs.internet.advance(1.1)
+        self.assertIn("udp", begun)
+        pairs.close()
