@@ -354,6 +354,8 @@ class RendezvousLink(Service):
         @return: why a connection was lost before the node had greeted it.
         """
         self._open.discard(connection)
+        if connection.ended is None:
+            self._hurry.refused()  # a node that refuses too many closes without a word
         return self._reasonOf(connection, failure)
 
     def _connectionLost(self, connection: LinkConnection, failure: Failure) -> None:

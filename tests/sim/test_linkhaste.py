@@ -159,6 +159,22 @@ class HasteTests(RendezvousCase):
         self.assertEqual(peer.last("down").reason, "too-fast")
         self.stopAll()
 
+    def test_refusedWithoutAWord(self) -> None:
+        """
+        A node that is so busy that it only closes connections is left alone for a moment, as one
+        that says why.
+        """
+        self.internet.runUntil(self.service.stopService())
+        self.serve(Limits(siteAcceptRate=Rate(0.1, 1.0), refusalRate=Rate(0.0, 0.0)))
+        peer = self.started()
+        self.changed()
+        peer.link.probe(PATIENCE)
+        self.internet.advance(0.4)
+        self.assertEqual(self.service.counters.ignored, 1)
+        self.internet.advance(60.0)
+        self.assertEqual(len(peer.times("up")), 2)
+        self.stopAll()
+
     def test_nodeGone(self) -> None:
         """
         A node that is not there is asked at once only once: it has other peers as well.
