@@ -276,6 +276,7 @@ class Carrier:
         The other side proved that it is at the other end of the direct path.
         """
         if self._direct is not None:
+            self._udp.proved(self._direct.remote)
             self._succession.seen(self._direct)
             self._watch.confirmed(answered, self._direct.roundTrip or 0.0)
             self._pollChange()

@@ -320,6 +320,15 @@ class UDPSearch:
         if networks is not None and remote is not None and remote[0] == networks[1]:
             self._memory.worked(networks, means)
 
+    def proved(self, remote: HostPort | None) -> None:
+        """
+        A check that was sent there was answered, on the path: whoever is there takes part in it,
+        and what a ladder sent there does not count any more.
+        """
+        gear = self._puncher.gear
+        if gear is not None and remote is not None:
+            gear.budget.answered(remote[0])
+
     def _learn(self, attempt: Punch) -> None:
         """
         The other side has said something of itself: begin with what worked before.

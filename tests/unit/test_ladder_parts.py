@@ -161,7 +161,7 @@ class BudgetTests(SynchronousTestCase):
         So many in any second, at its beginning if nobody had any before.
         """
         budget = Budget()
-        taken = [now / 1000 for now in range(5000) if budget.take(now / 1000)]
+        taken = [now / 1000 for now in range(5000) if budget.take(B_HOST, now / 1000)]
         self.assertEqual(len(taken), 5 * LADDER_LIMIT)
         for first, last in zip(taken, taken[LADDER_LIMIT:], strict=False):
             self.assertGreaterEqual(last - first, 1.0 - 1e-9)
@@ -212,7 +212,7 @@ class VolleyTests(SynchronousTestCase):
         """
         budget = Budget()
         for _ in range(LADDER_LIMIT):
-            budget.take(0.0)
+            budget.take("192.0.2.1", 0.0)
         times = self.fire(spray(SEEN, Random(1)), budget, 30.0)
         self.assertGreaterEqual(times[0], 1.0)
         for first, last in zip(times, times[LADDER_LIMIT:], strict=False):

@@ -11,7 +11,7 @@ from random import Random
 from p2ptwist.core.address import HostPort
 from p2ptwist.core.ice.candidate import LOWEST_PORT, isCheckable
 from p2ptwist.core.ladder.action import Action, Fire, Over, Say
-from p2ptwist.core.ladder.budget import SPRAY_LIMIT, Budget
+from p2ptwist.core.ladder.budget import SPRAY_CHECKS, SPRAY_LIMIT, Budget
 from p2ptwist.core.ladder.message import LadderMessage, Stand
 from p2ptwist.core.ladder.posture import Posture, Rung, rungAt
 from p2ptwist.core.ladder.volley import Shot, Volley
@@ -37,6 +37,7 @@ class Ground:
     @ivar random: chooses the ports of a spray.
     @ivar fired: how many checks were sent.
     @ivar rung: what both sides do in the round under way; C{None} before the first.
+    @ivar spent: whether a round was not begun because too much was sent there in vain.
     """
 
     def __init__(self, session: bytes, budget: Budget, random: Random) -> None:
@@ -49,6 +50,7 @@ class Ground:
         self.fired = 0
         self.rung: Rung | None = None
         self.over = False
+        self.spent = False
         self._volley: Volley | None = None
         self._actions: deque[Action] = deque()
 
@@ -67,14 +69,25 @@ class Ground:
         span = 65536 - LOWEST_PORT
         return seen[0], LOWEST_PORT + (port - LOWEST_PORT) % span
 
-    def trusts(self, stand: Stand) -> bool:
+    def trusts(self, stand: Stand, now: float) -> bool:
         """
         @return: whether this side may send to where the other one says that it stands.
         """
         host, port = stand.address
         # A scattered side's port is only a hint.
         target = LOWEST_PORT if stand.posture is Posture.SCATTERED else port
-        return host in self.remoteHosts and isCheckable((host, target), allowLoopback=False)
+        offered = host in self.remoteHosts
+        return (
+            offered and isCheckable((host, target), allowLoopback=False) and self._spares(host, now)
+        )
+
+    def mayAim(self, now: float) -> bool:
+        """
+        @return: whether there is a host of the other side's that a round may be aimed at, or may be
+            one yet.
+        """
+        hosts = self.remoteHosts
+        return not hosts or any(self._spares(host, now) for host in hosts)
 
     def ask(self, action: Action) -> None:
         """
@@ -136,6 +149,11 @@ class Ground:
         @return: the next action.
         """
         return self._actions.popleft() if self._actions else None
+
+    def _spares(self, host: str, now: float) -> bool:
+        spared = self.budget.left(host, now) >= SPRAY_CHECKS
+        self.spent = self.spent or not spared
+        return spared
 
 
 def depthOf(number: int) -> int:

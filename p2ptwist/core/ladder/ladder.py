@@ -109,6 +109,11 @@ class Ladder:
                 f"{rung.value} is put off, as one of the two programs does it for another session, "
                 "or has just done so"
             )
+        if ground.spent:
+            return (
+                f"{rung.value} is put off, as this program has sent much to the other side's "
+                "network that was not answered"
+            )
         if proposer is not None and proposer.proposed:
             return f"{rung.value} was not tried, as the other side did not take part in it"
         return None

@@ -68,7 +68,7 @@ class Proposer:
         if isinstance(message, Busy):
             self._round -= 1
             self._postpone(max(1, min(message.pause, BUSY_LONGEST)), now)
-        elif message.reply and self._ground.trusts(message):
+        elif message.reply and self._ground.trusts(message, now):
             self._take(message, now)
 
     def observed(self, address: HostPort | None, now: float) -> None:
@@ -112,6 +112,9 @@ class Proposer:
         rung = ground.rungAt(self._round + 1)
         if rung is None or ground.address is None or self._round + 1 >= ROUND_LIMIT:
             ground.end(now, exhausted=True)
+            return
+        if not ground.mayAim(now):
+            ground.end(now, exhausted=False)
             return
         wait = ground.budget.beginSpray(ground, now) if rung is Rung.SPRAYING else 0.0
         if wait > 0:

@@ -40,7 +40,7 @@ class Responder:
         """
         Take a proposal; one that is not newer than the last is a repetition.
         """
-        if isinstance(proposal, Busy) or proposal.reply or not self._fits(proposal):
+        if isinstance(proposal, Busy) or proposal.reply or not self._fits(proposal, now):
             return
         ground, number = self._ground, proposal.round
         own, rung = postureOf(ground.local), ground.rungAt(number)
@@ -97,10 +97,10 @@ class Responder:
         """
         return self._end
 
-    def _fits(self, proposal: Stand) -> bool:
+    def _fits(self, proposal: Stand, now: float) -> bool:
         newer = self._round < proposal.round < ROUND_LIMIT
         aimable = proposal.posture is not Posture.SCATTERED
-        return newer and aimable and self._ground.trusts(proposal)
+        return newer and aimable and self._ground.trusts(proposal, now)
 
     def _accept(self, proposal: Stand, now: float) -> None:
         self._ground.cease()

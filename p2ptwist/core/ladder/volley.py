@@ -15,14 +15,13 @@ from random import Random
 
 from p2ptwist.core.address import HostPort
 from p2ptwist.core.ice.candidate import GATEWAY_PORTS, LOWEST_PORT
-from p2ptwist.core.ladder.budget import LADDER_LIMIT, SPRAY_LIMIT, Budget
+from p2ptwist.core.ladder.budget import SPRAY_CHECKS, Budget
 
 # Seconds between two datagrams of a spray, until the budget makes them wait for the next second:
 # what it allows leaves in the first sixth of each, half a second sooner than evenly spread, and
 # is fewer bytes than a TCP connection sends at once.
 SPRAY_GAP = 0.002
 OPEN_GAP = 0.001  # the same of the side that opens sockets: before the other one tries them
-SPRAY_PORTS = int(SPRAY_LIMIT) * LADDER_LIMIT  # as many as fit in the time
 # Ports on either side of one that was seen: carriers give a customer one block, of 512 to 2048
 # ports as a rule (RFC 7422), so that others of the same one are there.
 BLOCK = 1024
@@ -98,8 +97,8 @@ def spray(seen: HostPort, chance: Random) -> Iterator[Shot]:
     """
     host, port = seen
     middle = min(max(port, LOWEST_PORT + BLOCK), 65536 - BLOCK)
-    near = chance.sample(range(middle - BLOCK, middle + BLOCK), SPRAY_PORTS // 2)
-    anywhere = chance.sample(range(LOWEST_PORT, 65536), SPRAY_PORTS // 2)
+    near = chance.sample(range(middle - BLOCK, middle + BLOCK), SPRAY_CHECKS // 2)
+    anywhere = chance.sample(range(LOWEST_PORT, 65536), SPRAY_CHECKS // 2)
     turns = chain.from_iterable(zip(near, anywhere, strict=True))
     for each in dict.fromkeys(turns):
         if each not in GATEWAY_PORTS:
@@ -113,7 +112,8 @@ def _all(count: int, address: HostPort, gap: float, *, near: bool = False) -> It
 
 class Volley:
     """
-    Shots in time, and no more than the budget allows.
+    Shots in time, and no more than the budget allows; at the end of what their host may get they
+    end.
     """
 
     def __init__(self, shots: Iterator[Shot], budget: Budget, now: float) -> None:
@@ -127,7 +127,13 @@ class Volley:
         @return: the shot that is due at C{now}, which counts as fired.
         """
         shot = self._next
-        if shot is None or now < self._due or not self._budget.take(now):
+        if shot is None or now < self._due:
+            return None
+        host = shot.address[0]
+        if self._budget.left(host, now) < 1.0:
+            self._next = None  # other sessions have sent there as well
+            return None
+        if not self._budget.take(host, now):
             return None
         self._next = next(self._shots, None)
         if self._next is not None:
