@@ -23,6 +23,7 @@ from p2ptwist.compose import identityOf, makePeer, rendezvousNodes
 from p2ptwist.core.errors import LocalUsageError
 from p2ptwist.core.peerid import decodePeerID
 from p2ptwist.errors import P2PError
+from p2ptwist.net.closing import thenClose
 from p2ptwist.peer.address import PeerAddress
 from p2ptwist.peer.chronicle import Chronicle
 from p2ptwist.peer.ping import PING_SERVICE, EchoFactory
@@ -194,13 +195,14 @@ async def _running(peer: PeerService, work: Callable[[], Awaitable[None]]) -> No
     """
     Do C{work} while the peer is at a rendezvous node.
     """
-    peer.startService()
-    try:
+
+    async def run() -> None:
         await peer.whenLinked()
         await work()
         peer.linger = PATIENCE
-    finally:
-        await peer.stopService()
+
+    peer.startService()
+    await thenClose(run(), peer.stopService)
 
 
 async def _join(

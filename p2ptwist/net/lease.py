@@ -166,16 +166,11 @@ class Lease:
         @return: a Deferred that fires when the router has answered or was given up.  It takes as
             long as the mapper's C{release} and L{GRACE}, and can be cancelled.
         """
-        self._close()
+        self._released = True
+        self._timer.clear()
+        self._redoing.clear()
+        self._late.clear()
         return Deferred.fromCoroutine(self._release())
-
-    def stop(self) -> None:
-        """
-        Ask no more, and leave what there is to its end.
-        """
-        self._close()
-        self._forget(self._mappers)
-        self.held = None
 
     async def _release(self) -> None:
         late = self._clock.callLater(GRACE, self._forget, self._mappers)
@@ -377,12 +372,6 @@ class Lease:
 
     def _broken(self, failure: Failure) -> None:
         _log.failure("a port mapper failed", failure)
-
-    def _close(self) -> None:
-        self._released = True
-        self._timer.clear()
-        self._redoing.clear()
-        self._late.clear()
 
     def _forget(self, mappers: Sequence[IPortMapper]) -> None:
         """

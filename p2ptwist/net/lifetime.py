@@ -21,6 +21,7 @@ from p2ptwist.core.nattests.lifetime import HIGH, LOW, LifetimeSearch
 from p2ptwist.core.stun.binding import bindingRequest
 from p2ptwist.core.stun.message import TRANSACTION_ID_LENGTH
 from p2ptwist.core.stun.transaction import Answered, ClientTransaction
+from p2ptwist.net.closing import thenClose
 from p2ptwist.net.probe import RTO, OpenPort, Probe, Probes
 from p2ptwist.net.together import together
 
@@ -51,7 +52,7 @@ def measureLifetime(
     """
     probes = Probes(clock, openPort, randomBytes)
     address = (canonicalHost(server[0]), server[1])
-    return Deferred.fromCoroutine(_Measurement(clock, probes, address).run(low, high))
+    return thenClose(_Measurement(clock, probes, address).run(low, high), probes.close)
 
 
 class _Measurement:
@@ -68,16 +69,13 @@ class _Measurement:
         """
         @return: the lifetime.
         """
-        try:
-            self._asker = self._probes.open()
-            if not await self._try(0.0):
-                return None
-            search = LifetimeSearch(low, high)
-            while delays := search.delays():
-                search.report(await self._round(delays))
-            return search.alive
-        finally:
-            await self._probes.close()
+        self._asker = self._probes.open()
+        if not await self._try(0.0):
+            return None
+        search = LifetimeSearch(low, high)
+        while delays := search.delays():
+            search.report(await self._round(delays))
+        return search.alive
 
     async def _round(self, delays: tuple[float, ...]) -> dict[float, bool | None]:
         """

@@ -32,6 +32,7 @@ from p2ptwist.core.nattests.hairpinning import inferHairpinning
 from p2ptwist.core.nattests.mapping import inferMapping
 from p2ptwist.core.nattests.servers import TestServer, testServer
 from p2ptwist.core.stun.binding import CHANGE_HOST, CHANGE_PORT
+from p2ptwist.net.closing import thenClose
 from p2ptwist.net.hairpin import HairpinTest
 from p2ptwist.net.latch import Latch
 from p2ptwist.net.probe import OpenPort, Probe, Probes, Sighting
@@ -94,7 +95,7 @@ def discoverNAT(
         raise LocalUsageError("discovery needs servers, and all of one address family")
     probes = Probes(clock, openPort, randomBytes)
     discovery = _Discovery(clock, probes, canonical[:SERVER_LIMIT], progress, found)
-    return Deferred.fromCoroutine(discovery.run())
+    return thenClose(discovery.run(), probes.close)
 
 
 class _Discovery:
@@ -121,12 +122,6 @@ class _Discovery:
         """
         @return: the findings.
         """
-        try:
-            return await self._run()
-        finally:
-            await self._probes.close()
-
-    async def _run(self) -> NATFindings:
         mappingPort = self._probes.open(odd=True)
         filteringPort = self._probes.open(odd=False)
         fresh = [self._probes.open() for _ in range(_FRESH_PORTS)]

@@ -16,6 +16,7 @@ from p2ptwist.core.address import HostPort
 from p2ptwist.core.nat import NATMapping
 from p2ptwist.core.nattests.mapping import inferMapping
 from p2ptwist.core.nattests.servers import testServer
+from p2ptwist.net.closing import thenClose
 from p2ptwist.net.latch import Latch
 from p2ptwist.net.tcpobserve import Observation
 from p2ptwist.net.tcpport import TCPPort
@@ -54,17 +55,16 @@ def discoverTCPMapping(
     @param interface: a literal address to use alone; empty for all.
     @return: a Deferred that fires with the findings.  It can be cancelled.
     """
-    return Deferred.fromCoroutine(_discover(reactor, hosts, servers, interface, randomBytes))
+    port = TCPPort(reactor, hosts, interface)
+    return thenClose(_discover(reactor, port, servers, randomBytes), port.close)
 
 
 async def _discover(
     reactor: Any,
-    hosts: Sequence[str],
+    port: TCPPort,
     servers: Sequence[HostPort],
-    interface: str,
     randomBytes: Callable[[int], bytes],
 ) -> TCPFindings:
-    port = TCPPort(reactor, hosts, interface)
     port.listen(lambda: None)
     asking = _Asking(reactor, port, randomBytes)
     try:
@@ -73,7 +73,6 @@ async def _discover(
         await asking.ask(asking.alternates())
     finally:
         asking.close()
-        await port.close()
     return TCPFindings(inferMapping(asking.seen), tuple(dict.fromkeys(asking.seen.values())))
 
 

@@ -18,6 +18,7 @@ from p2ptwist.core.address import HostPort, formatAddress, isIPv6
 from p2ptwist.core.portmapping.answers import isPublic
 from p2ptwist.errors import NameNotResolved, P2PError
 from p2ptwist.interfaces import ILink
+from p2ptwist.net.closing import thenClose
 from p2ptwist.net.hostaddresses import hostAddresses
 from p2ptwist.net.latch import Latch
 from p2ptwist.net.mappedport import MapperReport
@@ -68,7 +69,7 @@ def examine(
         be cancelled.
     """
     examination = _Examination(reactor, nodes, stunServers, mappers, progress, randomBytes)
-    return Deferred.fromCoroutine(examination.run(lifetime))
+    return thenClose(examination.run(lifetime), examination.close)
 
 
 class _Examination:
@@ -110,12 +111,7 @@ class _Examination:
             Deferred.fromCoroutine(self._map()),
             *links,
         ]
-        try:
-            nat, *_ = await together(parts)
-        finally:
-            if self._grace is not None and self._grace.active():
-                self._grace.cancel()
-            await self._close()
+        nat, *_ = await together(parts)
         return self._diagnosis(nat)
 
     def _diagnosis(self, nat: NATReport | None) -> Diagnosis:
@@ -156,6 +152,14 @@ class _Examination:
             self._linked.settle(None)
         elif report.up and self._grace is None:
             self._grace = self._reactor.callLater(_GRACE, self._linked.settle, None)
+
+    def close(self) -> Deferred[None]:
+        """
+        Give up the links.
+        """
+        if self._grace is not None and self._grace.active():
+            self._grace.cancel()
+        return Deferred.fromCoroutine(self._close())
 
     async def _close(self) -> None:
         stopping = [maybeDeferred(IService(link).stopService) for _, link in self._nodes]

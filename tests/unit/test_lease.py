@@ -326,18 +326,6 @@ class LifeTests(LeaseCase):
         self.best.grant(port=6000)
         self.assertEqual(self.external(), (PUBLIC, 6000))
 
-    def test_stop(self) -> None:
-        """
-        A lease that is stopped does nothing any more, and leaves what there is to its end.
-        """
-        self.best.grant()
-        self.lease.redo()
-        self.lease.stop()
-        self.lease.ask()
-        self.lease.redo()
-        self.assertEqual(self.clock.getDelayedCalls(), [])
-        self.assertEqual((self.best.released, self.asked()), ([], [1, 0, 0]))
-
 
 class ReleaseTests(LeaseCase):
     """
@@ -353,6 +341,18 @@ class ReleaseTests(LeaseCase):
         self.assertEqual(self.best.released, [granted])
         self.assertEqual(self.second.released + self.third.released, [])
         self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_over(self) -> None:
+        """
+        A lease that is released asks no more, whatever it is told.
+        """
+        self.best.grant()
+        self.lease.redo()
+        self.successResultOf(self.lease.release())
+        self.lease.ask()
+        self.lease.redo()
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+        self.assertEqual(self.asked(), [1, 0, 0])
 
     def test_byAnother(self) -> None:
         """
