@@ -22,9 +22,9 @@ LADDER_LIMIT = 88
 SPRAY_LIMIT = 20.0  # seconds of one spray; four of five that succeed at all do so in half of that
 QUIET_TIME = 20.0  # seconds from the end of one spray to the next
 SPRAY_CHECKS = int(SPRAY_LIMIT) * LADDER_LIMIT  # of one spray: as many as fit in its time
-# Checks to one host from which nothing came back: three sprays, as others behind the same carrier's
-# NAT have a chance after one that failed; in the long run one in half an hour, as pairs of networks
-# have (L{p2ptwist.core.ladder.memory.CLIMB_PAUSE}).
+# Checks to one host from which nothing came back: three sprays, as a session that was ended early,
+# or a renewal that failed, must not bar others behind the same carrier's NAT; in the long run one
+# in half an hour, as pairs of networks have (L{p2ptwist.core.ladder.memory.CLIMB_PAUSE}).
 HOST_RATE = Rate(SPRAY_CHECKS / 1800.0, 3.0 * SPRAY_CHECKS)  # a second, at once
 
 
