@@ -133,6 +133,8 @@ class Talk(Protocol):
         """
         Note it.
         """
+        if not self._log.times:
+            say(began=time.monotonic())
         self._log.add(data)
 
     def readConnectionLost(self) -> None:

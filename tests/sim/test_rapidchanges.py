@@ -14,7 +14,7 @@ from tests.sim.sessions import SessionPairs, Talk
 from tests.sim.test_sessionpaths import CHANGES, Flow, PathCase
 
 # How many seeds the tests run; more for a night.
-SEEDS = int(os.environ.get("P2PTWIST_RAPID_SEEDS", "20"))
+SEEDS = int(os.environ.get("P2PTWIST_RAPID_SEEDS", "10"))
 TRANSFER = 4_000_000  # bytes: four seconds and more at the speed of the link
 LOSSY = Link(latency=0.02, loss=0.01)
 

@@ -98,7 +98,8 @@ class Streams:
 
     def start(self, name: str, count: int, *, kind: str = "direct") -> Program:
         """
-        Open a stream, and wait until it is carried as it should be.
+        Open a stream, and wait until it is carried as it should be: until it is direct, or until
+        the first echo came through the relay.
         """
         networks = self.near.external, self.far.external
         program = self._caller.probe(
@@ -106,6 +107,8 @@ class Streams:
         )
         if kind == "direct":
             waitForWord(program, lambda word: word.get("kind") == kind, START + CALL)
+        else:
+            waitForWord(program, lambda word: "began" in word, START + CALL)
         return program
 
     def restartNode(self, down: float) -> float:
