@@ -132,8 +132,8 @@ class TCPSessionTests(SessionCase):
         b.echoes()
         talk = pairs.talk(a, b)
         pairs.internet.advance(DIRECT)
-        for each in undo:
-            each()
+        for unblock in undo:
+            unblock()
         pairs.internet.advance(150.0)
         transports = [event.transport for _, event in a.events]
         self.assertEqual((transports[0], transports[-1]), ("tcp", "udp"))
