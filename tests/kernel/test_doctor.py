@@ -315,7 +315,9 @@ class RouterTests(unittest.SynchronousTestCase):
         granted = {key: each for key, each in report["port_mapping"].items() if each is not None}
         for each in granted.values():
             self.assertEqual(each["external"].partition(":")[0], report["home"])
-            self.assertEqual((each["lifetime"], each["double_nat"]), (120.0, False))
+            # What is left of 120 s when the router is asked, which on a busy machine is later.
+            self.assertTrue(90.0 < each["lifetime"] <= 120.0, each)
+            self.assertIs(each["double_nat"], False)
         return set(granted)
 
     def test_protocols(self) -> None:
