@@ -19,7 +19,7 @@ from twisted.python.failure import Failure
 
 from p2ptwist.core.address import HostPort
 from p2ptwist.core.errors import MalformedDatagram
-from p2ptwist.core.ice.candidate import CandidateType
+from p2ptwist.core.ice.candidate import CandidateType, isCheckable
 from p2ptwist.core.tcppath.dialing import DIAL_TIMEOUT
 from p2ptwist.core.tcppath.opening import (
     Dial,
@@ -53,6 +53,8 @@ from p2ptwist.net.tcppath import TCPPath
 from p2ptwist.net.tcpport import TCPPort
 
 SERVER_LIMIT = 2  # STUN servers asked: the second is for when the first is down
+# Other ports tried where a NAT gives one that nobody dials (L{isCheckable}): it has some 64,000.
+SPARE_PORTS = 2
 HOST_LIMIT = 5  # of this host's addresses: the rest of the 8 candidates is for reflexive ones
 
 _log = Logger()
@@ -130,7 +132,7 @@ class TCPOpener:
         opening = TCPOpening(
             self._reactor,
             Opening(self._randomBytes, self._reactor.seconds(), offer),
-            TCPPort(self._reactor, hostAddresses(self._reactor), self._interface),
+            lambda: TCPPort(self._reactor, hostAddresses(self._reactor), self._interface),
             sendSignal,
             self._track,
             self.observer,
@@ -155,7 +157,7 @@ class TCPOpening:
         self,
         reactor: Any,
         machine: Opening,
-        port: TCPPort,
+        makePort: Callable[[], TCPPort],
         sendSignal: Callable[[bytes], object],
         track: Callable[[TCPPath], object],
         observer: Observer | None,
@@ -166,7 +168,8 @@ class TCPOpening:
         self.malformed = 0
         self._reactor = reactor
         self._machine = machine
-        self._port = port
+        self._makePort = makePort
+        self._port = makePort()
         self._sendSignal = sendSignal
         self._track = track
         self._observer = observer
@@ -175,6 +178,7 @@ class TCPOpening:
         self._connections: dict[int, FramedConnection] = {}
         self._numbers = 0
         self._observations: list[Observation] = []
+        self._closing: list[Deferred[None]] = []
         self._timer: IDelayedCall | None = None
         self._draining = False
         self._path: TCPPath | None = None
@@ -238,21 +242,52 @@ class TCPOpening:
         """
         Open the port, and find out its address.
         """
-        try:
-            self._port.listen(self._accept)
-        except PortUnusable:
-            self._abort(Failure(), "no TCP port")
-            return
-        asked = [each for each in servers if self._port.speaks(each[0])][:SERVER_LIMIT]
-        self._observations = [
-            Observation(self._reactor, self._port, server, randomBytes) for server in asked
-        ]
-        seen = [each.whenSeen().addCallback(self._observed) for each in self._observations]
-        # Where the mapping is endpoint-independent the first answer tells all; elsewhere none.
-        DeferredList(seen, consumeErrors=True).addCallback(lambda _: self._observed(None))
+        self._openPort(servers, randomBytes, SPARE_PORTS)
         self._drain()
 
     # Inside.
+
+    def _openPort(
+        self, servers: Sequence[HostPort], randomBytes: Callable[[int], bytes], spare: int
+    ) -> None:
+        """
+        @param spare: how many ports may take its place.
+        """
+        port = self._port
+        try:
+            port.listen(self._accept)
+        except PortUnusable:
+            self._abort(Failure(), "no TCP port")
+            return
+
+        def observed(seen: HostPort | None) -> None:
+            if port is not self._port:
+                return  # another has taken its place
+            if spare and seen is not None and not isCheckable(seen, allowLoopback=True):
+                self._leavePort()
+                self._openPort(servers, randomBytes, spare - 1)
+            else:
+                self._observed(seen)
+
+        asked = [each for each in servers if port.speaks(each[0])][:SERVER_LIMIT]
+        self._observations = [
+            Observation(self._reactor, port, server, randomBytes) for server in asked
+        ]
+        seen = [each.whenSeen().addCallback(observed) for each in self._observations]
+        # Where the mapping is endpoint-independent the first answer tells all; elsewhere none.
+        DeferredList(seen, consumeErrors=True).addCallback(lambda _: observed(None))
+
+    def _leavePort(self) -> None:
+        """
+        Take another port.
+        """
+        left, self._port = self._port, self._makePort()
+        self._closePort(left)
+
+    def _closePort(self, port: TCPPort) -> None:
+        for observation in self._observations:
+            observation.close()
+        self._closing.append(port.close())
 
     def _observed(self, seen: HostPort | None) -> None:
         hosts = [(host, self._port.localPort) for host in self._port.hosts[:HOST_LIMIT]]
@@ -370,9 +405,8 @@ class TCPOpening:
         connections, self._connections = self._connections, {}
         for connection in connections.values():
             connection.abort()
-        for observation in self._observations:
-            observation.close()
-        self._port.close().addCallback(self._gone.settle)
+        self._closePort(self._port)
+        DeferredList(self._closing).addCallback(lambda _: self._gone.settle(None))
         self._ended.settle(result.value if isinstance(result, Failure) else None)
         self._opened.settle(result)
 

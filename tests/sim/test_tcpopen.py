@@ -108,6 +108,15 @@ class OpenTests(SynchronousTestCase):
                 taken = self.meet(World(first, second))
                 self.assertLess(taken, QUICK, f"{near} to {far}")
 
+    def test_reservedPort(self) -> None:
+        """
+        A side whose NAT gives it a port that nobody dials takes another one.
+        """
+        nat = NAT(allocation=PortAllocation.RANDOM, firstPort=1722, lastPort=1723)
+        for pair in ((nat, NAT()), (NAT(), nat), (nat, nat)):
+            for seed in range(8):
+                self.assertLess(self.meet(World(*pair, seed)), QUICK + 0.5)
+
     def test_oneSideOpen(self) -> None:
         """
         A symmetric NAT is no matter where the other side can be dialed.
