@@ -2,9 +2,9 @@
 Run every suite and every quality gate, and say in the last line what came of it.
 
 The suites that do not mind company share the cores with the static gates.  After them comes the
-kernel suite, which waits most of the time: a module a core, and at last those that measure time,
-which have the machine for themselves.  A gate that fails counts as one failed test; a gate that
-passes counts as nothing, so that the numbers are those of trial.
+kernel suite, a module at a time, with the machine for itself: what it sees is what NATs and
+programs do in real time.  A gate that fails counts as one failed test; a gate that passes counts as
+nothing, so that the numbers are those of trial.
 """
 
 from __future__ import annotations
@@ -128,16 +128,7 @@ TOGETHER = (
     suite("tests.interop"),
     *STATIC_GATES[1:],
 )
-KERNEL = suiteByModule("tests.kernel", longest=("test_doctor", "test_portmapping", "test_upnp"))
-# What they assert is how soon something happens, or how much in a second.
-MEASURING = (
-    "tests.kernel.test_fixedlife",
-    "tests.kernel.test_hardnats",
-    "tests.kernel.test_measures",
-    "tests.kernel.test_sessions",
-)
-AFTERWARDS = tuple(job for job in KERNEL if job.name not in MEASURING)
-ALONE = tuple(job for job in KERNEL if job.name in MEASURING)
+KERNEL = tuple(suiteByModule("tests.kernel", longest=()))
 
 
 def coverageGate(name: str, minimum: int, *options: str) -> Job:
@@ -258,7 +249,7 @@ def runEverything() -> Tally:
     """
     All suites, all gates.
     """
-    total = runTogether(TOGETHER) + runTogether(AFTERWARDS) + runOneByOne(ALONE)
+    total = runTogether(TOGETHER) + runOneByOne(KERNEL)
     print(f"== broken coverage data: {dropBrokenCoverage(COVERAGE_DATA)} dropped", flush=True)
     combine = Job("coverage combine", python("-m", "coverage", "combine", "--quiet"))
     return total + runOneByOne((combine, *COVERAGE_GATES))

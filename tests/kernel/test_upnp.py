@@ -5,6 +5,7 @@ UPnP with the real miniupnpd, and with routers and neighbours that mean no good.
 from __future__ import annotations
 
 import re
+import time
 from dataclasses import dataclass
 from typing import Any
 
@@ -150,6 +151,10 @@ class DaemonTests(unittest.SynchronousTestCase):
         daemon = Miniupnpd(self.home.router)
         self.home.ask("map", "udp", "5000", "0", "2")
         daemon.program.errorLine("remove port mapping 5000 UDP", timeout=_PATIENCE)
+        # It says so before it does it.
+        end = time.monotonic() + _PATIENCE
+        while (daemon.leases() or daemon.rules()) and time.monotonic() < end:
+            time.sleep(0.05)
         self.assertEqual(daemon.leases(), [])
         self.assertEqual(daemon.rules(), [])
 

@@ -21,9 +21,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from scripts import runtests
 from scripts.runtests import (
-    AFTERWARDS,
-    ALONE,
-    MEASURING,
+    KERNEL,
     ROOT,
     TOGETHER,
     Job,
@@ -182,19 +180,18 @@ class PlanTests(SynchronousTestCase):
         """
         Every folder of tests is a suite that is run.
         """
-        jobs = (*TOGETHER, *AFTERWARDS, *ALONE)
+        jobs = (*TOGETHER, *KERNEL)
         run = {job.name.split(".")[1] for job in jobs if job.result}
         there = {path.parent.name for path in (ROOT / "tests").glob("*/__init__.py")}
         self.assertEqual(run, there)
 
     def test_kernel(self) -> None:
         """
-        Every module of the kernel suite is run once, those that measure time alone.
+        Every module of the kernel suite is run once.
         """
-        names = [job.name.rpartition(".")[2] for job in (*AFTERWARDS, *ALONE)]
+        names = [job.name.rpartition(".")[2] for job in KERNEL]
         there = {path.stem for path in (ROOT / "tests/kernel").glob("test_*.py")}
         self.assertEqual((set(names), len(names)), (there, len(there)))
-        self.assertEqual([job.name for job in ALONE], sorted(MEASURING))
 
 
 class ProgramTests(SynchronousTestCase):
